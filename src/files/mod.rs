@@ -1,3 +1,7 @@
 //! Readers and writers of files; they know the engine, the engine does not know them.
 
+pub mod mapped;
+pub mod memory;
+pub mod os_error;
+mod sigbus;
 pub mod tsv;

@@ -1,0 +1,1 @@
+//! A read-only mapping of a file.

@@ -1,0 +1,1 @@
+//! The SIGBUS handler of the mappings.
