@@ -37,7 +37,10 @@ pub fn errno(error: &io::Error) -> Option<i32> {
 
 /// An I/O error that reads as `message` and answers `number` to [`errno`].
 pub(crate) fn with_message(number: i32, message: &'static str) -> io::Error {
-    let inner = OsError { errno: number, message };
+    let inner = OsError {
+        errno: number,
+        message,
+    };
     io::Error::new(io::Error::from_raw_os_error(number).kind(), inner)
 }
 
