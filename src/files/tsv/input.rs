@@ -177,3 +177,89 @@ pub(super) fn after_newline(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives one byte, then two, then three, and now and then is interrupted.
+    struct Trickle<'a> {
+        bytes: &'a [u8],
+        turn: usize,
+    }
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.turn += 1;
+            if self.turn.is_multiple_of(5) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let length = (self.turn % 4).max(1).min(buffer.len());
+            self.bytes.read(&mut buffer[..length])
+        }
+    }
+
+    fn blocks(input: &mut dyn Input, goal: usize) -> Vec<Vec<u8>> {
+        let mut blocks = Vec::new();
+        loop {
+            let block = input.next_rows(goal, &mut || Ok(())).unwrap();
+            if block.bytes.is_empty() {
+                return blocks;
+            }
+            blocks.push(block.bytes.to_vec());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_whole_rows_and_together_the_input(
+            lines in vec("[^\n]{0,40}", 0..30), ends in any::<bool>(), goal in 0usize..150
+        ) {
+            let mut text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            if !ends {
+                text.pop();
+            }
+            let mut input = ReadInput::new(Trickle { bytes: text.as_bytes(), turn: 0 });
+            let blocks = blocks(&mut input, goal);
+            prop_assert_eq!(blocks.concat(), text.as_bytes());
+            for (index, block) in blocks.iter().enumerate() {
+                let rows = memchr::memchr_iter(b'\n', block).count();
+                prop_assert!(block.len() <= goal || rows <= 1);
+                prop_assert!(block.ends_with(b"\n") || index + 1 == blocks.len());
+            }
+        }
+    }
+
+    #[test]
+    fn error_of_poll_ends_the_search_for_the_end_of_a_long_row() {
+        let long = vec![b'x'; 4 * SEARCH];
+        let mut polls = 0;
+        let found = whole_rows(&long, SEARCH, &mut || {
+            polls += 1;
+            if polls < 3 {
+                Ok(())
+            } else {
+                Err(crate::Error::Cancelled)
+            }
+        });
+        assert!(matches!(found, Err(crate::Error::Cancelled)));
+    }
+
+    #[test]
+    fn error_of_the_reader_is_given_on() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
+        }
+        let mut input = ReadInput::new(Broken);
+        assert!(matches!(
+            input.next_rows(10, &mut || Ok(())),
+            Err(Failure::Read(_))
+        ));
+    }
+}
