@@ -60,7 +60,7 @@ fn places_that_are_no_files_are_errors_at_once() {
 fn forbidden_file_is_an_error() {
     let folder = Folder::new();
     let path = folder.file("rows.tsv", b"a\tb\n");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // SAFETY: no pointers; only this thread's rights on files change, and root's are given up for the test.
     unsafe { libc::setfsuid(65534) };
     let found = load_errno(&path);
