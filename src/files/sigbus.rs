@@ -5,7 +5,6 @@
 //! reaches this one if it calls its predecessor, as it should.
 
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// One mapping, or a free place for one. Entries are never freed, so that the handler may walk them at any moment; a new
@@ -22,8 +21,8 @@ struct Entry {
 
 static HEAD: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
-/// What handled SIGBUS before; empty until [`install`] has asked.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// What handled SIGBUS before; null until [`install`] has asked.
+static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A mapping that the handler looks after.
 #[derive(Debug)]
@@ -113,11 +112,11 @@ fn find(address: usize) -> Option<&'static Entry> {
     None
 }
 
-/// Installs the handler if it is not yet.
+/// Installs the handler unless it is there. Takes no lock, so that a fork at any moment leaves the child able to: two
+/// threads that come here at once do the same things twice.
 fn install() -> io::Result<()> {
-    static INSTALLED: parking_lot::Mutex<bool> = parking_lot::Mutex::new(false);
-    let mut installed = INSTALLED.lock();
-    if *installed {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
     // SAFETY: sysconf and sigaction are called with valid pointers and a zeroed `sigaction`, which is a valid one; the
@@ -127,21 +126,36 @@ fn install() -> io::Result<()> {
         if page > 0 {
             PAGE.store(page as usize, Ordering::Relaxed);
         }
-        let mut previous: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &mut previous) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        PREVIOUS.get_or_init(|| previous);
         let mut ours: libc::sigaction = std::mem::zeroed();
         ours.sa_sigaction = handler as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         libc::sigemptyset(&mut ours.sa_mask);
-        if libc::sigaction(libc::SIGBUS, &ours, std::ptr::null_mut()) != 0 {
+        let mut previous: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &mut previous) != 0 {
             return Err(io::Error::last_os_error());
         }
+        if previous.sa_sigaction != ours.sa_sigaction {
+            keep_previous(previous);
+            if libc::sigaction(libc::SIGBUS, &ours, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
     }
-    *installed = true;
+    INSTALLED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Stores the first handler that it is given, for ever.
+fn keep_previous(previous: libc::sigaction) {
+    let new = Box::into_raw(Box::new(previous));
+    let null = std::ptr::null_mut();
+    if PREVIOUS
+        .compare_exchange(null, new, Ordering::AcqRel, Ordering::Acquire)
+        .is_err()
+    {
+        // SAFETY: the box was made above and nobody has seen it.
+        drop(unsafe { Box::from_raw(new) });
+    }
 }
 
 /// Runs on the thread that met the fault. It allocates nothing, takes no lock and calls only what a handler may call.
@@ -183,9 +197,9 @@ fn call_previous(
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    let previous = PREVIOUS
-        .get()
-        .map_or((libc::SIG_DFL, 0), |p| (p.sa_sigaction, p.sa_flags));
+    // SAFETY: null, or a box that is never freed.
+    let previous = unsafe { PREVIOUS.load(Ordering::Acquire).as_ref() };
+    let previous = previous.map_or((libc::SIG_DFL, 0), |p| (p.sa_sigaction, p.sa_flags));
     match previous {
         (libc::SIG_IGN, _) if code <= 0 => {}
         (libc::SIG_DFL | libc::SIG_IGN, _) => {

@@ -138,13 +138,23 @@ fn file_truncated_while_it_is_loaded_is_an_error_and_a_prefix_is_in() {
     let rows = 1_200_000;
     let folder = Folder::new();
     let text = numbered_rows(rows);
-    for left in [0, 30_000_000] {
+    for (left, round_bytes) in [
+        (0, 1 << 20),
+        (30_000_000, 1 << 20),
+        (0, usize::MAX),
+        (4_000_000, usize::MAX),
+    ] {
         let path = folder.file("rows.tsv", &text);
         let store = new_store();
-        let failure = tsv::load(&store, &path, &bulk(2, Keep::Last, 1 << 20), &mut |_| {
-            shorten(&path, left);
-            ControlFlow::Continue(())
-        })
+        let failure = tsv::load(
+            &store,
+            &path,
+            &bulk(2, Keep::Last, round_bytes),
+            &mut |_| {
+                shorten(&path, left);
+                ControlFlow::Continue(())
+            },
+        )
         .unwrap_err();
         match failure.error {
             Error::Io { source, .. } => assert_eq!(errno(&source), Some(libc::EIO)),

@@ -185,6 +185,18 @@ fn large_file_loads_the_same_by_one_and_by_eight_threads() {
 }
 
 #[test]
+fn bad_row_deep_in_a_large_file_is_named_exactly() {
+    let text = numbered_rows(60_000);
+    for place in [100, 7_000, 31_000, 59_999] {
+        let (before, after) = text.split_at(place * 50);
+        let text = [before, b"no tab", &b"\n"[..], after].concat();
+        for threads in [1, 2, 5] {
+            check(&text, &Map::new(), &bulk(threads, Keep::Last, usize::MAX));
+        }
+    }
+}
+
+#[test]
 fn row_with_a_key_over_the_limit_names_its_line_and_keeps_the_rows_before() {
     let longest = "k".repeat(atbr::limits::MAX_KEY_LEN);
     let text = format!("a\t1\n{longest}\t2\n{longest}k\t3\nb\t4\n");
