@@ -21,7 +21,9 @@ pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -
     let mut bulk = BulkLoad::new(load.store, threads, load.options.keep)?;
     let outcome = rounds(load, &mut bulk, input);
     if outcome.is_err() {
-        bulk.writers().iter_mut().for_each(BulkWriter::discard);
+        bulk.writers()
+            .iter_mut()
+            .for_each(|writer| writer.discard());
     }
     let finished = bulk.finish();
     outcome.and(finished)
@@ -51,7 +53,7 @@ fn round(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, block: Block<'_>) -> Resu
     let writers = bulk.writers();
     let threads = writers.len();
     let ranges = cut(block.bytes, threads, &mut || load.ticker.tick())?;
-    let mut parts: Vec<Part<'_>> = std::iter::zip(writers, ranges)
+    let mut parts: Vec<Part<'_, '_>> = std::iter::zip(writers, ranges)
         .enumerate()
         .map(|(index, (writer, bytes))| Part {
             index,
@@ -85,15 +87,15 @@ fn round(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, block: Block<'_>) -> Resu
 }
 
 /// What one thread parses in a round.
-struct Part<'a> {
+struct Part<'a, 's> {
     index: usize,
-    writer: &'a mut BulkWriter,
+    writer: &'a mut BulkWriter<'s>,
     bytes: &'a [u8],
     /// Why parsing ended early; the offset is from the start of `bytes`.
     stop: Option<Stop<Error>>,
 }
 
-impl Part<'_> {
+impl Part<'_, '_> {
     fn parse(
         &mut self,
         block: Block<'_>,
@@ -125,7 +127,7 @@ impl Part<'_> {
 }
 
 /// The first row in file order that stopped a part, and the bytes of the block before it. Forgets what was parsed after.
-fn settle(parts: &mut [Part<'_>]) -> Option<(Stop<Error>, usize)> {
+fn settle(parts: &mut [Part<'_, '_>]) -> Option<(Stop<Error>, usize)> {
     let index = parts.iter().position(|part| part.stop.is_some())?;
     parts[index + 1..]
         .iter_mut()
