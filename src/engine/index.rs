@@ -11,8 +11,8 @@ use super::table::{
 };
 use crate::Result;
 
-/// A sub-table of more groups is split in two: at 85 % load it holds 32,640 entries.
-pub(crate) const MAX_GROUPS: u32 = 800;
+/// A sub-table of more groups is split in two: at 85 % load it holds 16,320 entries.
+pub(crate) const MAX_GROUPS: u32 = 400;
 /// Deeper, hashes have no bits left to split by, and a table grows past [`MAX_GROUPS`] instead.
 const MAX_DEPTH: u8 = 14;
 /// Groups whose images a merge holds at a time; longer clusters take the slow way.
