@@ -11,7 +11,7 @@ use super::pool::Pool;
 use super::record::ValueRef;
 use super::shard::{Change, Context, Shard};
 use super::sync::Lock;
-use super::table::{Sparse, try_reserve_exact};
+use super::table::{Sparse, try_box, try_reserve_exact};
 use crate::{Error, Result, limits};
 
 const MIN_SHARD_BITS: u32 = 7;
@@ -118,7 +118,7 @@ impl Store {
             attached: AtomicU64::new(0),
             detached: AtomicU64::new(0),
         });
-        let inner = Box::new(Inner {
+        let inner = try_box(Inner {
             cx: Context {
                 pool: Pool::default(),
                 placer,
@@ -127,7 +127,7 @@ impl Store {
             closed: AtomicBool::new(false),
             pop_cursor: AtomicU64::new(0),
             registered: fork::Registered::default(),
-        });
+        })?;
         fork::register(&inner)?;
         Ok(Store { inner })
     }
