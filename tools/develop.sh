@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# develop.sh PROFILE STAMP: builds the extension into python/atbr and the virtualenv, then touches STAMP.
+# One profile is installed at a time, so the stamps of the others go.
+set -euo pipefail
+
+profile=$1
+stamp=$2
+venv=${VENV:-.venv}
+
+mkdir -p "$(dirname "$stamp")"
+rm -f "$(dirname "$stamp")"/installed-*.stamp
+VIRTUAL_ENV=$(realpath "$venv") "$venv/bin/maturin" develop --quiet --profile "$profile"
+touch "$stamp"
