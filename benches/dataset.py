@@ -36,7 +36,7 @@ def cached(name: str, size: int | None, write: Callable[[BinaryIO], None]) -> Pa
 
 
 def medium() -> Path:
-    """Return a file of the shape of the 2012 benchmark's: 212,969 rows of JSON, 117,362,571 bytes."""
+    """Return a file of the 2012 benchmark's shape: 212,969 rows of JSON in 117,362,571 bytes."""
     return cached("medium.tsv", BYTES_2012, write_medium)
 
 

@@ -10,10 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROLLUP = Path("/proc/self/smaps_rollup")
+MEASURABLE = ROLLUP.exists()
+
 
 def anonymous_bytes() -> int:
     """Return this process's resident anonymous memory: mapped files do not count."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+    for line in ROLLUP.read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("/proc/self/smaps_rollup has no line 'Anonymous:'; Linux 4.14 or newer has")

@@ -89,7 +89,8 @@ def main(arguments: list[str]) -> int:
     for name, ran, failed in places:
         if ran:
             print(f"{name}: {ran} examples, {failed} failed")
-    total, failures = (sum(place[i] for place in places) for i in (1, 2))
+    total = sum(ran for _, ran, _ in places)
+    failures = sum(failed for _, _, failed in places)
     print(f"doctests: {total} examples, {failures} failed")
     if not total:
         print("doctests: no example was found, which is a fault in itself", file=sys.stderr)
