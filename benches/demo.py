@@ -106,7 +106,7 @@ def explore_unicode() -> None:
         quoted = f'store["{name}"]'
         print(f"  {quoted:38}{store[name]!r}")
     assert store["GREEK SMALL LETTER ALPHA"] == "α"
-    arrows = sum(1 for _ in store.scan(match="*ARROW*"))
+    arrows = len(list(store.scan(match="*ARROW*")))
     quoted = 'store.scan(match="*ARROW*")'
     print(f"  {quoted:38}{arrows} names")
 

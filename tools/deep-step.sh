@@ -28,6 +28,7 @@ sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a saniti
   upper=$(tr 'a-z-' 'A-Z_' <<<"$target")
   env "CARGO_TARGET_${upper}_RUSTFLAGS=-Zsanitizer=$kind $*" \
     "CXXFLAGS_$(tr - _ <<<"$target")=-fsanitize=$kind -g" \
+    TSAN_OPTIONS="suppressions=$PWD/tools/thread-sanitizer.supp" \
     CARGO_TARGET_DIR="$work/target-$kind" PROPTEST_CASES=32 \
     cargo +nightly test --target "$target" --lib --tests
 }

@@ -9,5 +9,5 @@ venv=${VENV:-.venv}
 
 mkdir -p "$(dirname "$stamp")"
 rm -f "$(dirname "$stamp")"/installed-*.stamp
-VIRTUAL_ENV=$(realpath "$venv") "$venv/bin/maturin" develop --quiet --profile "$profile"
+PIP_QUIET=1 VIRTUAL_ENV=$(realpath "$venv") "$venv/bin/maturin" develop --quiet --profile "$profile"
 touch "$stamp"
