@@ -64,15 +64,26 @@ def write_medium(file: BinaryIO) -> None:
 
 def fixed(rows: int) -> Path:
     """Return a file of ``rows`` rows in random order: a key of 16 bytes, a value of 32."""
-    return cached(f"fixed-{rows}.tsv", rows * 50, lambda file: write_fixed(file, rows))
+    return cached(f"fixed-{rows}.tsv", rows * 50, lambda file: write_fixed(file, rows, rows))
 
 
-def write_fixed(file: BinaryIO, rows: int) -> None:
-    """Number the rows by a permutation, so that keys come in no order and never twice."""
+def repeated(rows: int) -> Path:
+    """Return a file like ``fixed``, with ten rows to each key."""
+    return cached(
+        f"repeated-{rows}.tsv", rows * 50, lambda file: write_fixed(file, rows, rows // 10)
+    )
+
+
+def fixed_key(row: int) -> str:
+    """Return the key of a row: in no order, and no two alike."""
     # An odd multiplier permutes the 64-bit integers.
+    return f"{(row * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF:016x}"
+
+
+def write_fixed(file: BinaryIO, rows: int, keys: int) -> None:
+    """Write ``rows`` rows that go round ``keys`` keys."""
     for row in range(rows):
-        mixed = (row * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        file.write(b"%016x\tvalue %026d\n" % (mixed, row))
+        file.write(b"%s\tvalue %026d\n" % (fixed_key(row % keys).encode(), row))
 
 
 def characters() -> Path:
