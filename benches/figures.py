@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import atbr
 import dataset
 import memory
-
-import atbr
 
 BEGIN = "<!-- figures: begin (benches/figures.py) -->"
 END = "<!-- figures: end -->"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import dataset
-import memory
 import pytest
 
 import atbr
+import dataset
+import memory
 
 ROWS = 1_000_000
 BATCH = 1_000
