@@ -53,7 +53,7 @@ deep: $(DEVELOPMENT) ## long tests: sanitizers, valgrind, fuzzing, every CPython
 .PHONY: bench
 bench: $(OPTIMISED) ## criterion, then pytest-benchmark with dict in the same run
 	cargo bench
-	$(BIN)/python -m pytest benches -m '' --benchmark-only
+	$(BIN)/python -m pytest benches -W default --benchmark-only
 
 .PHONY: wheel
 wheel: | toolchain ## a manylinux_2_17 wheel, tried in a virtualenv without a compiler
