@@ -19,6 +19,7 @@ import memory
 SECONDS_2012 = 1.178468
 FIGURES_2012 = ("1.178468", "212969", "180716.807959", "94.803214")
 
+LOADS = 3
 LOOKUPS = 200_000
 BATCH = 1_000
 SAMPLE = 1_000_000
@@ -49,13 +50,21 @@ def load_2012() -> atbr.Store[str]:
     path = dataset.medium()
     if time.perf_counter() - start > 0.05:
         print(f"(wrote {os.path.relpath(path)}; the next run finds it there)")
-    store = atbr.Store()
-    report = store.load(path)
-    print(f"{'here':54}2012")
+    reports = []
+    for _ in range(LOADS):
+        store = atbr.Store()
+        reports.append(store.load(path))
+    report = min(reports, key=lambda one: one.seconds)
+    print(f"{f'here, the fastest of {LOADS}':54}2012")
     for line, figure in zip(str(report).splitlines(), FIGURES_2012, strict=True):
         print(f"  {line.strip():52}{figure}")
-    print(f"That is {SECONDS_2012 / report.seconds:.0f} times as fast. A MB is 2^20 bytes and")
-    print("newlines do not count, then as now.")
+    print(
+        f"That is {SECONDS_2012 / report.seconds:.0f} times as fast; the first of {LOADS} loads took",
+        end=" ",
+    )
+    print(
+        f"{reports[0].seconds:.3f} s. A MB is 2^20 bytes and\nnewlines do not count, then as now."
+    )
     return store
 
 

@@ -9,5 +9,6 @@ venv=${VENV:-.venv}
 
 mkdir -p "$(dirname "$stamp")"
 rm -f "$(dirname "$stamp")"/installed-*.stamp
-PIP_QUIET=1 VIRTUAL_ENV=$(realpath "$venv") "$venv/bin/maturin" develop --quiet --profile "$profile"
+venv=$(realpath "$venv")
+PATH="$venv/bin:$PATH" PIP_QUIET=1 VIRTUAL_ENV=$venv maturin develop --quiet --profile "$profile"
 touch "$stamp"
