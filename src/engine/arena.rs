@@ -393,11 +393,12 @@ impl Arena {
         if let Some(at) = self.open.iter().position(|&n| n == number) {
             self.open.remove(at);
         }
+        let meta = self.meta[number as usize];
+        let live = u64::from(meta.used - meta.dead);
         let mut position = 0;
         let mut copied = 0;
-        // The chunk may be released by its last burial, after which its number may be used again.
-        let used = u32::from(self.meta[number as usize].used);
-        while position < used {
+        // The burial of the last live record gives the chunk away, so what follows it is not looked at.
+        while copied < live {
             let from = number << CHUNK_BITS | position;
             let (len, live) = match self.parse(from) {
                 Parsed::Inline { len, .. } | Parsed::Block { len, .. } => (len, true),
