@@ -17,7 +17,8 @@ host() { rustc -vV | sed -n 's/^host: //p'; }
 nightly() { cargo +nightly --version >/dev/null 2>&1 || lacks 'no nightly Rust (rustup toolchain install nightly)'; }
 
 crate() {
-  cargo test --release -- --include-ignored
+  # Tests named child_... are run by other tests, in processes of their own.
+  cargo test --release -- --include-ignored --skip child_
 }
 
 sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a sanitizer
