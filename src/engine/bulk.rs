@@ -18,7 +18,10 @@ use crate::{Error, Result, limits};
 
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 const MIN_ROUND: usize = 8 << 20;
+const MIN_NEW_ROUND: usize = 64 << 20;
 const MAX_ROUND: usize = 256 << 20;
+/// A load of so many rows leaves enough free memory in malloc to be worth handing back.
+const TRIM_ROWS: u64 = 1 << 20;
 
 /// What a merge has made visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,6 +211,7 @@ pub struct BulkLoad<'s> {
     keep: Keep,
     writers: Vec<BulkWriter<'s>>,
     reserved: bool,
+    rows: u64,
 }
 
 /// What a merging thread needs again for each shard.
@@ -246,6 +250,7 @@ impl<'s> BulkLoad<'s> {
             keep,
             writers,
             reserved: false,
+            rows: 0,
         })
     }
 
@@ -263,10 +268,17 @@ impl<'s> BulkLoad<'s> {
         self.store.reserve(additional_keys)
     }
 
-    /// Bytes of input that the next round may hold, so that rows which only replace others raise memory by a
-    /// fifth at most.
-    pub fn round_bytes(&self) -> usize {
-        (self.store.cx().pool.bytes() / 5).clamp(MIN_ROUND, MAX_ROUND)
+    /// Bytes of input that the next round may hold. Where many rows replace others (`mostly_new` false), so
+    /// few that memory rises by a fifth at most before the replaced ones are reclaimed; else up to as much
+    /// as there is already, because a round costs a pass over the index. Never so many that a merge takes
+    /// longer than about 100 ms.
+    pub fn round_bytes(&self, mostly_new: bool) -> usize {
+        let held = self.store.cx().pool.bytes();
+        if mostly_new {
+            held.clamp(MIN_NEW_ROUND, MAX_ROUND)
+        } else {
+            (held / 5).clamp(MIN_ROUND, MAX_ROUND)
+        }
     }
 
     /// Makes all pushed rows visible, shard by shard, on as many threads as there are writers.
@@ -275,7 +287,7 @@ impl<'s> BulkLoad<'s> {
     /// [`Error::Cancelled`]: none of the rows became visible. [`Error::OutOfMemory`], [`Error::ArenaFull`],
     /// [`Error::Closed`]: some of them did.
     pub fn merge(&mut self, cancel: &AtomicBool) -> Result<Merged> {
-        let rows = self.writers.iter().map(BulkWriter::rows).sum();
+        let rows: u64 = self.writers.iter().map(BulkWriter::rows).sum();
         if cancel.load(Ordering::Relaxed) {
             self.writers.iter_mut().for_each(BulkWriter::discard);
             return Err(Error::Cancelled);
@@ -317,6 +329,7 @@ impl<'s> BulkLoad<'s> {
         });
         drop(columns);
         self.writers.iter_mut().for_each(|writer| writer.rows = 0);
+        self.rows += rows;
         match failure.into_inner() {
             Some(error) => Err(error),
             None => Ok(total.into_inner()),
@@ -347,12 +360,15 @@ impl<'s> BulkLoad<'s> {
     /// # Errors
     /// [`Error::OutOfMemory`]; the rows are in all the same.
     pub fn finish(self) -> Result<()> {
-        let (store, reserved) = (self.store, self.reserved);
+        let (store, reserved, rows) = (self.store, self.reserved, self.rows);
         drop(self);
         if reserved && store.stats().load_factor < 0.5 {
             for cell in store.cells() {
                 cell.lock.write().compact_index(store.cx())?;
             }
+        }
+        if rows >= TRIM_ROWS {
+            super::ffi::trim_malloc();
         }
         Ok(())
     }
