@@ -263,11 +263,11 @@ impl Store {
             let cell = &self.cells()[number];
             if cell.len.load(Ordering::Relaxed) > 0 {
                 let mut shard = cell.lock.write();
-                if let Some((key, value, order)) = shard.pop_from(self.cx(), from)? {
+                if let Some(popped) = shard.pop_from(self.cx(), from)? {
                     cell.publish(&shard);
-                    let next = (number as u64) << 32 | u64::from(order);
+                    let next = (number as u64) << 32 | u64::from(popped.order);
                     self.inner.pop_cursor.store(next, Ordering::Relaxed);
-                    return Ok(Some((key, value)));
+                    return Ok(Some((popped.key, popped.value)));
                 }
             }
             from = 0;

@@ -64,7 +64,7 @@ pub(crate) trait Table: Sized + Send + Sync {
     fn find_free(&self, position: u32) -> u32;
     /// Fills a bucket. Fails only where the bucket was empty, and then changes nothing.
     fn put(&mut self, position: u32, tag: u8, offset: u32) -> Result<()>;
-    /// Empties a bucket.
+    /// Empties the bucket of a live slot.
     fn erase(&mut self, position: u32);
     /// Spreads a group out.
     fn read_group(&self, group: u32, image: &mut GroupImage);

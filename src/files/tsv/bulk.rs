@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::crew;
 use super::input::{Block, Input, Poll, after_newline, whole_rows};
 use super::load::{Load, is_too_long};
+use super::repeats;
 use super::scan::{self, Stop};
 use crate::engine::{BulkLoad, BulkWriter, Merged};
 use crate::{Error, Result};
@@ -16,18 +17,10 @@ use crate::{Error, Result};
 /// Bytes that a thread parses between two looks at whether to stop.
 const STEP: usize = 256 << 10;
 
-/// Most rows, by share, that may replace others for a round to count as new.
-const FEW_REPEATS: f64 = 0.1;
-
-/// Loads all rows of `input` by `threads` threads; `repeats` is the share of rows that is expected to replace others.
-pub(super) fn load(
-    load: &mut Load<'_>,
-    input: &mut dyn Input,
-    threads: usize,
-    repeats: f64,
-) -> Result<()> {
+/// Loads all rows of `input` by `threads` threads.
+pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -> Result<()> {
     let mut bulk = BulkLoad::new(load.store, threads, load.options.keep)?;
-    let outcome = rounds(load, &mut bulk, input, repeats);
+    let outcome = rounds(load, &mut bulk, input);
     if outcome.is_err() {
         bulk.writers()
             .iter_mut()
@@ -37,17 +30,16 @@ pub(super) fn load(
     outcome.and(finished)
 }
 
-fn rounds(
-    load: &mut Load<'_>,
-    bulk: &mut BulkLoad<'_>,
-    input: &mut dyn Input,
-    expected_repeats: f64,
-) -> Result<()> {
-    let mut repeats = expected_repeats;
+fn rounds(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, input: &mut dyn Input) -> Result<()> {
+    let mostly_new = input
+        .ahead()
+        .is_some_and(|rows| repeats::mostly_new(load.store, rows));
     loop {
         load.ticker.tick()?;
-        let goal = bulk.round_bytes(repeats < FEW_REPEATS);
-        let goal = goal.min(load.options.round_bytes).max(1);
+        let goal = bulk
+            .round_bytes(mostly_new)
+            .min(load.options.round_bytes)
+            .max(1);
         let block = match input.next_rows(goal, &mut || load.ticker.tick()) {
             Ok(block) => block,
             Err(failure) => return Err(load.unread(failure)),
@@ -55,11 +47,9 @@ fn rounds(
         if block.bytes.is_empty() {
             return Ok(());
         }
-        let before = load.report;
+        let first = load.report.rows == 0;
         round(load, bulk, block)?;
-        let (rows, new) = (load.report.rows - before.rows, load.report.new - before.new);
-        repeats = expected_repeats.max(1.0 - new as f64 / rows.max(1) as f64);
-        if before.rows == 0 {
+        if first {
             reserve(load, bulk)?;
         }
     }
@@ -185,9 +175,6 @@ fn reserve(load: &Load<'_>, bulk: &mut BulkLoad<'_>) -> Result<()> {
         return Ok(());
     };
     let rest = total.saturating_sub(load.report.bytes) as f64;
-    if rest == 0.0 {
-        return Ok(());
-    }
     let keys = rest * load.report.new as f64 / (load.report.bytes.max(1) as f64);
     match bulk.reserve(keys as usize) {
         // Only a help: without it the index grows step by step, and says so where it cannot.

@@ -9,7 +9,7 @@ use std::thread;
 
 use super::bulk;
 use super::crew::{Shared, Ticker};
-use super::estimate::Sample;
+use super::estimate;
 use super::input::{self, Input, MappedInput, ReadInput};
 use super::report::{LoadReport, Progress};
 use super::scan::{self, Stop};
@@ -127,24 +127,14 @@ impl Load<'_> {
             self.one_by_one(&mut ReadInput::new(file))?;
         } else {
             let mapped = mapped::Mapped::new(file, len).map_err(|error| self.io(error))?;
-            let sample = Sample::of(mapped.as_bytes(), |key| self.knows(key));
-            mapped.intact().map_err(|error| self.io(error))?;
             if self.options.check_memory {
-                check_memory(sample.memory_needed())?;
+                let needed = estimate::memory_needed(mapped.as_bytes());
+                mapped.intact().map_err(|error| self.io(error))?;
+                check_memory(needed)?;
             }
-            let threads = self.threads(len);
-            bulk::load(
-                self,
-                &mut MappedInput::new(&mapped),
-                threads,
-                sample.repeats,
-            )?;
+            bulk::load(self, &mut MappedInput::new(&mapped), self.threads(len))?;
         }
         self.ticker.tick_now()
-    }
-
-    fn knows(&self, key: &[u8]) -> bool {
-        self.store.contains(key, Wait::Block).unwrap_or(false)
     }
 
     /// Threads for an input of `len` bytes.
