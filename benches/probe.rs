@@ -29,6 +29,33 @@ fn main() {
     let v = [b'v'; 32];
     let t = Instant::now();
     let mut longest = 0.0f64;
+    if mode == "file" {
+        let path = std::env::args().nth(2).unwrap();
+        let report =
+            atbr::files::tsv::load(&store, path.as_ref(), &Default::default(), &mut |_| {
+                let m = unsafe { libc::mallinfo2() };
+                let st = store.stats();
+                println!(
+                    "rss {} allocated {} dead {} index {} heap {} used {} len {}",
+                    rss() / 1000000,
+                    st.bytes_allocated / 1000000,
+                    st.dead_bytes / 1000000,
+                    st.index_bytes / 1000000,
+                    m.arena / 1000000,
+                    m.uordblks / 1000000,
+                    store.len()
+                );
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        println!("{report}");
+        println!("{:?}", store.stats());
+        println!("rss {:.1} MB", (rss() - base) as f64 / 1e6);
+        store.compact().unwrap();
+        println!("{:?}", store.stats());
+        println!("rss {:.1} MB", (rss() - base) as f64 / 1e6);
+        return;
+    }
     if mode == "load" {
         let mut bulk = BulkLoad::new(&store, 2, Keep::Last).unwrap();
         let mut at = 0;
