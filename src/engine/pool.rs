@@ -156,7 +156,7 @@ impl Drop for Region {
 
 #[derive(Default)]
 struct Inner {
-    /// By address.
+    /// By falling address: the system maps new regions below old ones, so that the old ones come first.
     regions: Vec<Region>,
     /// No region before this one has a chunk that was handed out before.
     first_with_used: usize,
@@ -240,7 +240,7 @@ impl PoolGuard<'_> {
         };
         let chunk = region.take_fresh().ok_or(Error::OutOfMemory)?;
         try_reserve(&mut pool.regions, 1)?;
-        let at = pool.regions.partition_point(|r| r.base < region.base);
+        let at = pool.regions.partition_point(|r| r.base > region.base);
         pool.regions.insert(at, region);
         pool.first_with_used = pool.first_with_used.min(at);
         pool.first_with_fresh = pool.first_with_fresh.min(at);
@@ -249,8 +249,7 @@ impl PoolGuard<'_> {
 
     pub(crate) fn give(&mut self, chunk: Chunk) {
         let pool = &mut *self.0;
-        let after = pool.regions.partition_point(|r| r.base <= chunk.memory);
-        let at = after.saturating_sub(1);
+        let at = pool.regions.partition_point(|r| r.base > chunk.memory);
         let Some(number) = pool.regions.get(at).and_then(|r| r.number_of(chunk)) else {
             debug_assert!(false, "the chunk is of this pool");
             return;
