@@ -1,1 +1,30 @@
 //! The Python extension module `atbr._core`: the only code that knows PyO3.
+
+mod batch;
+mod convert;
+mod errors;
+mod gauge;
+mod gil;
+mod iter;
+mod live;
+mod load;
+mod lookup;
+mod store;
+
+use pyo3::prelude::*;
+
+/// The compiled part of atbr.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::iter::Entries;
+    #[pymodule_export]
+    use super::live::_close_all;
+    #[pymodule_export]
+    use super::load::{LoadReport, SaveReport};
+    #[pymodule_export]
+    use super::store::PyStore;
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}
