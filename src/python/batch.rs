@@ -142,8 +142,10 @@ pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>) -> PyResult<usize>
     let pairs = pairs_of(entries)?;
     if can_be_read_twice(&pairs)? {
         let mut position = 0;
-        in_chunks(&pairs, |chunk| convert_pairs(handle, chunk, &mut position, |_| Ok(())))
-            .map_err(|error| with_written(pairs.py(), error, 0))?;
+        in_chunks(&pairs, |chunk| {
+            convert_pairs(handle, chunk, &mut position, |_| Ok(()))
+        })
+        .map_err(|error| with_written(pairs.py(), error, 0))?;
     }
     let (mut written, mut new, mut position) = (0, 0, 0);
     let result = in_chunks(&pairs, |chunk| {
@@ -202,7 +204,10 @@ fn convert_pairs(
         convert::check_lengths(&key, &value).map_err(raise)?;
         inputs.push((key, value));
     }
-    let slices: Vec<(&[u8], &[u8])> = inputs.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let slices: Vec<(&[u8], &[u8])> = inputs
+        .iter()
+        .map(|(key, value)| (&**key, &**value))
+        .collect();
     work(&slices)
 }
 

@@ -136,13 +136,18 @@ pub fn check_lengths(key: &[u8], value: &[u8]) -> crate::Result<()> {
 #[inline(always)]
 fn is_str(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the object is alive and the thread attached.
-    unsafe { ffi::PyUnicode_CheckExact(object.as_ptr()) != 0 || ffi::PyUnicode_Check(object.as_ptr()) != 0 }
+    unsafe {
+        ffi::PyUnicode_CheckExact(object.as_ptr()) != 0
+            || ffi::PyUnicode_Check(object.as_ptr()) != 0
+    }
 }
 
 #[inline(always)]
 fn is_bytes(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the object is alive and the thread attached.
-    unsafe { ffi::PyBytes_CheckExact(object.as_ptr()) != 0 || ffi::PyBytes_Check(object.as_ptr()) != 0 }
+    unsafe {
+        ffi::PyBytes_CheckExact(object.as_ptr()) != 0 || ffi::PyBytes_Check(object.as_ptr()) != 0
+    }
 }
 
 #[inline(always)]
@@ -151,7 +156,7 @@ fn bytes_of<'a>(object: &'a Bound<'_, PyAny>) -> &'a [u8] {
     // lives as long as the object, which `object` holds.
     unsafe {
         let data = ffi::PyBytes_AS_STRING(object.as_ptr()).cast::<u8>();
-        std::slice::from_raw_parts(data, ffi::PyBytes_GET_SIZE(object.as_ptr()) as usize)
+        std::slice::from_raw_parts(data, ffi::Py_SIZE(object.as_ptr()) as usize)
     }
 }
 
@@ -163,7 +168,10 @@ fn text<'a>(object: &'a Bound<'_, PyAny>, errors: Errors) -> PyResult<Input<'a>>
     unsafe {
         let data = ffi::PyUnicode_AsUTF8AndSize(object.as_ptr(), &mut len);
         if !data.is_null() {
-            return Ok(Input::Borrowed(std::slice::from_raw_parts(data.cast::<u8>(), len as usize)));
+            return Ok(Input::Borrowed(std::slice::from_raw_parts(
+                data.cast::<u8>(),
+                len as usize,
+            )));
         }
     }
     surrogates(object, errors)
@@ -181,7 +189,11 @@ fn surrogates<'a>(object: &'a Bound<'_, PyAny>, errors: Errors) -> PyResult<Inpu
     let encoded = unsafe {
         Bound::from_owned_ptr_or_err(
             py,
-            ffi::PyUnicode_AsEncodedString(object.as_ptr(), c"utf-8".as_ptr(), errors.name().as_ptr()),
+            ffi::PyUnicode_AsEncodedString(
+                object.as_ptr(),
+                c"utf-8".as_ptr(),
+                errors.name().as_ptr(),
+            ),
         )?
     };
     copied(bytes_of(&encoded))
@@ -235,7 +247,11 @@ fn wrong_type(what: &str, wanted: &str, object: &Bound<'_, PyAny>) -> PyErr {
         Ok(name) => name.to_string(),
         Err(error) => return error,
     };
-    let shape = if name == "memoryview" { " that is not C-contiguous" } else { "" };
+    let shape = if name == "memoryview" {
+        " that is not C-contiguous"
+    } else {
+        ""
+    };
     PyTypeError::new_err(format!("{what} must be {wanted}, not {name}{shape}"))
 }
 
@@ -311,9 +327,16 @@ pub fn decode<'py>(
     decoded.or_else(|error| {
         let value = error.value(py);
         if let Ok(reason) = value.getattr("reason") {
-            let what = if std::ptr::eq(data, key) { "key" } else { "value of key" };
+            let what = if std::ptr::eq(data, key) {
+                "key"
+            } else {
+                "value of key"
+            };
             let advice = "view(keys=bytes, values=bytes) reads it";
-            value.setattr("reason", format!("{reason} ({what} {}; {advice})", name_of(key)))?;
+            value.setattr(
+                "reason",
+                format!("{reason} ({what} {}; {advice})", name_of(key)),
+            )?;
         }
         Err(error)
     })
@@ -335,7 +358,9 @@ pub fn uninitialized_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, Py
     unsafe {
         let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as ffi::Py_ssize_t);
         let object = Bound::from_owned_ptr_or_err(py, object)?;
-        let data = ffi::PyBytes_AS_STRING(object.as_ptr()).cast_mut().cast::<u8>();
+        let data = ffi::PyBytes_AS_STRING(object.as_ptr())
+            .cast_mut()
+            .cast::<u8>();
         Ok((object, data))
     }
 }
@@ -359,6 +384,9 @@ pub fn size(object: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
         return Ok(Some(len as usize));
     }
     let error = PyErr::fetch(object.py());
-    if error.is_instance_of::<PyTypeError>(object.py()) { Ok(None) } else { Err(error) }
+    if error.is_instance_of::<PyTypeError>(object.py()) {
+        Ok(None)
+    } else {
+        Err(error)
+    }
 }
-

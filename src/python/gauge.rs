@@ -64,7 +64,11 @@ impl Gauge {
 
     /// A thread of a process in which another thread has found that releasing costs too much.
     pub const fn warned() -> Gauge {
-        Gauge { mode: Mode::Attached, countdown: PROBE_EVERY, ..Gauge::new() }
+        Gauge {
+            mode: Mode::Attached,
+            countdown: PROBE_EVERY,
+            ..Gauge::new()
+        }
     }
 
     /// True while look-ups keep the GIL, probes aside.
@@ -105,7 +109,9 @@ impl Gauge {
             (Mode::Detached, false) => {}
             (Mode::Watched { tolerated: 0 }, true) => self.attach(),
             (Mode::Watched { tolerated }, true) => {
-                self.mode = Mode::Watched { tolerated: tolerated - 1 };
+                self.mode = Mode::Watched {
+                    tolerated: tolerated - 1,
+                };
             }
             (Mode::Watched { .. }, false) => {
                 self.countdown -= 1;
@@ -177,7 +183,9 @@ mod tests {
     #[test]
     fn one_preempted_sample_in_a_long_time_does_not_attach() {
         let mut gauge = Gauge::new();
-        let count = released(&mut gauge, 1_000_000, |i| if i % 50_000 == 0 { 4_000_000 } else { 60 });
+        let count = released(&mut gauge, 1_000_000, |i| {
+            if i % 50_000 == 0 { 4_000_000 } else { 60 }
+        });
         assert_eq!(count, 1_000_000);
     }
 
@@ -189,7 +197,10 @@ mod tests {
                 seen += 1;
                 if seen % every == 0 { 5_000_000 } else { 60 }
             });
-            assert!(count <= 50_000, "{count} of 1,000,000 released with one loss in {every}");
+            assert!(
+                count <= 50_000,
+                "{count} of 1,000,000 released with one loss in {every}"
+            );
         }
     }
 

@@ -78,7 +78,11 @@ fn is_alone(_py: Python<'_>) -> bool {
 fn measured_step() -> Step {
     GAUGE.with(|cell| {
         let mut gauge = cell.get().unwrap_or_else(|| {
-            if WARNED.load(Ordering::Relaxed) { Gauge::warned() } else { Gauge::new() }
+            if WARNED.load(Ordering::Relaxed) {
+                Gauge::warned()
+            } else {
+                Gauge::new()
+            }
         });
         let step = gauge.step();
         cell.set(Some(gauge));

@@ -54,23 +54,49 @@ enum Part {
 
 impl Entries {
     /// An iterator that has not fetched anything yet; `count` 0 leaves the page size to it.
-    pub fn new(store: Arc<Store>, reader: Reader, what: What, filter: Filter, count: usize) -> Entries {
-        let state = State { page: Page::default(), next: 0, cursor: Some(0) };
-        let count = if count == 0 { PAGE } else { count.min(64 * PAGE) };
-        Entries { store, reader, what, filter, count, state: Mutex::new(state) }
+    pub fn new(
+        store: Arc<Store>,
+        reader: Reader,
+        what: What,
+        filter: Filter,
+        count: usize,
+    ) -> Entries {
+        let state = State {
+            page: Page::default(),
+            next: 0,
+            cursor: Some(0),
+        };
+        let count = if count == 0 {
+            PAGE
+        } else {
+            count.min(64 * PAGE)
+        };
+        Entries {
+            store,
+            reader,
+            what,
+            filter,
+            count,
+            state: Mutex::new(state),
+        }
     }
 
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, State> {
-        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+        self.state
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fetches the next page; false at the end.
     fn fetch(&self, py: Python<'_>, mut state: MutexGuard<'_, State>) -> PyResult<bool> {
-        let Some(cursor) = state.cursor else { return Ok(false) };
+        let Some(cursor) = state.cursor else {
+            return Ok(false);
+        };
         state.next = 0;
         let values = self.what != What::Keys;
         let next = gil::detach(py, false, || {
-            self.store.scan(cursor, &self.filter, self.count, values, &mut state.page)
+            self.store
+                .scan(cursor, &self.filter, self.count, values, &mut state.page)
         });
         match next {
             Ok(next) => {
@@ -89,7 +115,9 @@ impl Entries {
     fn part(py: Python<'_>, kind: Kind, data: &[u8]) -> PyResult<Part> {
         match convert::build(py, kind, data) {
             // SAFETY: build returns a new reference.
-            Built::Object(object) => Ok(Part::Object(unsafe { Py::from_owned_ptr(py, object.as_ptr()) })),
+            Built::Object(object) => Ok(Part::Object(
+                unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }.unbind(),
+            )),
             Built::Undecodable => Ok(Part::Bytes(data.to_vec())),
             Built::NoMemory => Err(PyErr::fetch(py)),
         }
@@ -117,13 +145,20 @@ impl Entries {
         Ok(Some((key, value, named)))
     }
 
-    fn finish(&self, py: Python<'_>, part: Part, key: &[u8], is_key: bool) -> PyResult<Option<Py<PyAny>>> {
+    fn finish(
+        &self,
+        py: Python<'_>,
+        part: Part,
+        key: &[u8],
+        is_key: bool,
+    ) -> PyResult<Option<Py<PyAny>>> {
         match part {
             Part::Absent => Ok(None),
             Part::Object(object) => Ok(Some(object)),
             Part::Bytes(data) => {
                 let data = if is_key { key } else { &data };
-                convert::decode(py, self.reader.errors, data, key).map(|object| Some(object.unbind()))
+                convert::decode(py, self.reader.errors, data, key)
+                    .map(|object| Some(object.unbind()))
             }
         }
     }

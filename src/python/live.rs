@@ -15,7 +15,9 @@ static LIVE: Mutex<Vec<Weak<Store>>> = Mutex::new(Vec::new());
 /// Shares `store` and remembers it.
 pub fn register(py: Python<'_>, store: Store) -> Arc<Store> {
     let store = Arc::new(store);
-    let mut live = LIVE.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+    let mut live = LIVE
+        .lock_py_attached(py)
+        .unwrap_or_else(PoisonError::into_inner);
     if live.len() == live.capacity() {
         live.retain(|other| other.strong_count() > 0);
     }
@@ -27,7 +29,9 @@ pub fn register(py: Python<'_>, store: Store) -> Arc<Store> {
 #[pyfunction]
 pub fn _close_all(py: Python<'_>) {
     let live = {
-        let mut live = LIVE.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        let mut live = LIVE
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *live)
     };
     gil::detach(py, false, || {

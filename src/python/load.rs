@@ -25,8 +25,8 @@ impl LoadReport {
     }
 
     /// Of these, rows whose key was new to the store.
-    #[getter]
-    fn new(&self) -> u64 {
+    #[getter(new)]
+    fn new_rows(&self) -> u64 {
         self.0.new
     }
 
@@ -99,7 +99,10 @@ impl SaveReport {
 
     fn __repr__(&self) -> String {
         let r = &self.0;
-        format!("SaveReport(rows={}, bytes={}, seconds={:.6})", r.rows, r.bytes, r.seconds)
+        format!(
+            "SaveReport(rows={}, bytes={}, seconds={:.6})",
+            r.rows, r.bytes, r.seconds
+        )
     }
 }
 
@@ -118,7 +121,10 @@ fn with_progress<R: Send>(
                 py.check_signals()?;
                 if let Some(tick) = &tick {
                     let p = progress;
-                    tick.call1(py, (p.rows, p.bytes, p.total_bytes, p.total_rows, p.seconds))?;
+                    tick.call1(
+                        py,
+                        (p.rows, p.bytes, p.total_bytes, p.total_rows, p.seconds),
+                    )?;
                 }
                 Ok(())
             });
@@ -157,19 +163,33 @@ pub fn load(
         return Err(PyValueError::new_err("threads= must be at least 1"));
     }
     handle.check_open()?;
-    let options = LoadOptions { threads, keep, check_memory, ..LoadOptions::default() };
+    let options = LoadOptions {
+        threads,
+        keep,
+        check_memory,
+        ..LoadOptions::default()
+    };
     let store = handle.engine();
-    let (result, raised) = with_progress(py, tick, |progress| tsv::load(store, path, &options, progress));
+    let (result, raised) = with_progress(py, tick, |progress| {
+        tsv::load(store, path, &options, progress)
+    });
     let failure = match (result, raised) {
         (Ok(report), None) => return Ok(LoadReport(report)),
         // Everything is in, but the last call of the callback raised.
         (Ok(report), Some(error)) => return Err(with_report(py, error, LoadReport(report))),
-        (Err(failure), Some(error)) => return Err(with_report(py, error, LoadReport(failure.report))),
+        (Err(failure), Some(error)) => {
+            return Err(with_report(py, error, LoadReport(failure.report)));
+        }
         (Err(failure), None) => failure,
     };
     let report = LoadReport(failure.report);
     Err(match failure.error {
-        Error::MalformedRow { line, byte_offset, .. } | Error::RowTooLong { line, byte_offset, .. } => {
+        Error::MalformedRow {
+            line, byte_offset, ..
+        }
+        | Error::RowTooLong {
+            line, byte_offset, ..
+        } => {
             let message = failure.error.to_string();
             load_error(py, message, path, line, byte_offset, report).unwrap_or_else(|error| error)
         }
@@ -204,11 +224,19 @@ fn load_error(
 ) -> PyResult<PyErr> {
     let class = py.import("atbr.files")?.getattr("LoadError")?;
     let file = path.as_os_str();
-    Ok(PyErr::from_value(class.call1((message, file, line, byte_offset, report))?))
+    Ok(PyErr::from_value(class.call1((
+        message,
+        file,
+        line,
+        byte_offset,
+        report,
+    ))?))
 }
 
 fn with_report(py: Python<'_>, error: PyErr, report: LoadReport) -> PyErr {
     // An exception class of the callback's may refuse attributes: its own error matters more.
-    let _ = error.value(py).setattr("report", report.into_pyobject(py).ok());
+    let _ = error
+        .value(py)
+        .setattr("report", report.into_pyobject(py).ok());
     error
 }

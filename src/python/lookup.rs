@@ -2,8 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use pyo3::prelude::*;
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 use super::convert::{self, Built, Errors, Kind};
 use super::errors::raise;
@@ -76,7 +76,9 @@ impl Reader {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut buffer: Buffer = [MaybeUninit::uninit(); SMALL_VALUE_LEN];
         let taken = gil::detach(py, measured, || {
-            store.read_counted(key, Wait::Block, true, |value| take_detached(value, &mut buffer))
+            store.read_counted(key, Wait::Block, true, |value| {
+                take_detached(value, &mut buffer)
+            })
         });
         self.finish(py, key, &buffer, taken)
     }
@@ -91,8 +93,10 @@ impl Reader {
                 other => return other.map_err(raise),
             }
         }
-        gil::detach(py, step == Step::Measured, || store.contains_counted(key, Wait::Block, true))
-            .map_err(raise)
+        gil::detach(py, step == Step::Measured, || {
+            store.contains_counted(key, Wait::Block, true)
+        })
+        .map_err(raise)
     }
 
     /// Removes `key` and gives back its value; a value that does not decode stays where it is.
@@ -193,7 +197,9 @@ impl Reader {
                 self.object(py, data, key)?
             }
             Some(Taken::Shared(block)) => self.big(py, block.value(), key)?,
-            Some(Taken::Copied(data)) if data.len() <= SMALL_VALUE_LEN => self.object(py, &data, key)?,
+            Some(Taken::Copied(data)) if data.len() <= SMALL_VALUE_LEN => {
+                self.object(py, &data, key)?
+            }
             Some(Taken::Copied(data)) => self.big(py, &data, key)?,
             Some(Taken::Raised) => return Err(PyErr::fetch(py)),
             Some(Taken::NoMemory | Taken::Big) => return Err(raise(Error::OutOfMemory)),
@@ -243,7 +249,11 @@ fn take_detached(value: ValueRef<'_>, buffer: &mut Buffer) -> Taken {
     if data.len() <= SMALL_VALUE_LEN {
         // SAFETY: the buffer has SMALL_VALUE_LEN bytes and does not overlap the store's memory.
         unsafe {
-            std::ptr::copy_nonoverlapping(data.as_ptr(), buffer.as_mut_ptr().cast::<u8>(), data.len());
+            std::ptr::copy_nonoverlapping(
+                data.as_ptr(),
+                buffer.as_mut_ptr().cast::<u8>(),
+                data.len(),
+            );
         }
         return Taken::Small(data.len());
     }

@@ -34,7 +34,14 @@ impl<'py> FromPyObject<'_, 'py> for Maybe<'py> {
 }
 
 /// The compiled part of `atbr.Store`; use that class.
-#[pyclass(frozen, subclass, weakref, generic, name = "Store", module = "atbr._core")]
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    generic,
+    name = "Store",
+    module = "atbr._core"
+)]
 pub struct PyStore {
     store: Arc<Store>,
     reader: Reader,
@@ -64,7 +71,11 @@ impl PyStore {
     /// After a miss: a closed store finds nothing, so that hits need not ask.
     #[inline]
     pub fn check_open(&self) -> PyResult<()> {
-        if self.store.is_closed() { Err(raise(Error::Closed)) } else { Ok(()) }
+        if self.store.is_closed() {
+            Err(raise(Error::Closed))
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
@@ -77,10 +88,20 @@ impl PyStore {
 
     fn entries(&self, what: What, filter: Filter, count: usize) -> PyResult<Entries> {
         self.check_open()?;
-        Ok(Entries::new(Arc::clone(&self.store), self.reader, what, filter, count))
+        Ok(Entries::new(
+            Arc::clone(&self.store),
+            self.reader,
+            what,
+            filter,
+            count,
+        ))
     }
 
-    fn with_engine<R>(&self, py: Python<'_>, work: impl FnOnce(&Store) -> Result<R>) -> PyResult<R> {
+    fn with_engine<R>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&Store) -> Result<R>,
+    ) -> PyResult<R> {
         gil::detach(py, false, || work(&self.store)).map_err(raise)
     }
 }
@@ -117,7 +138,10 @@ impl PyStore {
             release: release_gil.map_or(Ok(base.release), Release::from_argument)?,
         };
         if let Some(other) = share {
-            return Ok(PyStore { store: Arc::clone(&other.get().store), reader });
+            return Ok(PyStore {
+                store: Arc::clone(&other.get().store),
+                reader,
+            });
         }
         let hasher = match hasher {
             "fast" => HasherKind::Fast,
@@ -128,9 +152,16 @@ impl PyStore {
                 )));
             }
         };
-        let options = Options { capacity, hasher, seed };
+        let options = Options {
+            capacity,
+            hasher,
+            seed,
+        };
         let store = gil::detach(py, false, || Store::new(&options)).map_err(raise)?;
-        Ok(PyStore { store: live::register(py, store), reader })
+        Ok(PyStore {
+            store: live::register(py, store),
+            reader,
+        })
     }
 
     #[inline]
@@ -146,13 +177,19 @@ impl PyStore {
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (key_bytes, value) = (self.key(key)?, self.value(value)?);
         self.reader
-            .write_value(key.py(), value.len(), |wait| self.store.set(&key_bytes, &value, wait))
+            .write_value(key.py(), value.len(), |wait| {
+                self.store.set(&key_bytes, &value, wait)
+            })
             .map_err(raise)?;
         Ok(())
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.delete(key)? { Ok(()) } else { Err(self.missing(key)) }
+        if self.delete(key)? {
+            Ok(())
+        } else {
+            Err(self.missing(key))
+        }
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -194,7 +231,11 @@ impl PyStore {
 
     /// Remove `key` and return its value; if it is missing return `default`, or raise KeyError if none was given. O(1).
     #[pyo3(signature = (key, default=Maybe::Missing))]
-    fn pop<'py>(&self, key: &Bound<'py, PyAny>, default: Maybe<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn pop<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Maybe<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let bytes = self.key(key)?;
         match (self.reader.pop(key.py(), &self.store, &bytes)?, default) {
             (Some(value), _) => Ok(value),
@@ -204,10 +245,7 @@ impl PyStore {
     }
 
     /// Remove some entry and return it as (key, value); KeyError if the store is empty. O(1) amortized until empty.
-    fn popitem<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let Some((key, value)) = self.with_engine(py, Store::pop_any)? else {
             self.check_open()?;
             return Err(PyKeyError::new_err("popitem(): store is empty"));
@@ -218,7 +256,9 @@ impl PyStore {
         });
         if objects.is_err() {
             // What cannot be given back must not be lost.
-            self.with_engine(py, |store| store.add(&key, &value, crate::engine::Wait::Block))?;
+            self.with_engine(py, |store| {
+                store.add(&key, &value, crate::engine::Wait::Block)
+            })?;
         }
         objects
     }
@@ -237,7 +277,9 @@ impl PyStore {
                 Some(value) => Ok(value),
                 None => {
                     self.check_open()?;
-                    Err(PyTypeError::new_err("setdefault() of a missing key needs a default"))
+                    Err(PyTypeError::new_err(
+                        "setdefault() of a missing key needs a default",
+                    ))
                 }
             };
         };
@@ -252,14 +294,18 @@ impl PyStore {
     /// Remove `key`; return whether it was there. O(1).
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let bytes = self.key(key)?;
-        self.reader.write(key.py(), |wait| self.store.delete(&bytes, wait)).map_err(raise)
+        self.reader
+            .write(key.py(), |wait| self.store.delete(&bytes, wait))
+            .map_err(raise)
     }
 
     /// Store `value` only if `key` is missing; return whether it was. Atomic, O(1).
     fn add(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (bytes, value) = (self.key(key)?, self.value(value)?);
         self.reader
-            .write_value(key.py(), value.len(), |wait| self.store.add(&bytes, &value, wait))
+            .write_value(key.py(), value.len(), |wait| {
+                self.store.add(&bytes, &value, wait)
+            })
             .map_err(raise)
     }
 
@@ -268,7 +314,9 @@ impl PyStore {
     fn append(&self, key: &Bound<'_, PyAny>, tail: &Bound<'_, PyAny>) -> PyResult<usize> {
         let (bytes, tail) = (self.key(key)?, self.value(tail)?);
         self.reader
-            .write_value(key.py(), tail.len(), |wait| self.store.append(&bytes, &tail, wait))
+            .write_value(key.py(), tail.len(), |wait| {
+                self.store.append(&bytes, &tail, wait)
+            })
             .map_err(raise)
     }
 
@@ -278,7 +326,9 @@ impl PyStore {
     fn incr(&self, key: &Bound<'_, PyAny>, delta: i64, initial: i64) -> PyResult<i64> {
         let bytes = self.key(key)?;
         self.reader
-            .write(key.py(), |wait| self.store.incr(&bytes, delta, initial, wait))
+            .write(key.py(), |wait| {
+                self.store.incr(&bytes, delta, initial, wait)
+            })
             .map_err(raise)
     }
 
@@ -294,7 +344,8 @@ impl PyStore {
         let expected = expected.map(|value| self.value(value)).transpose()?;
         self.reader
             .write_value(key.py(), new.len(), |wait| {
-                self.store.compare_and_set(&bytes, expected.as_deref(), &new, wait)
+                self.store
+                    .compare_and_set(&bytes, expected.as_deref(), &new, wait)
             })
             .map_err(raise)
     }
@@ -397,7 +448,10 @@ impl PyStore {
     fn _clone(&self, py: Python<'_>) -> PyResult<PyStore> {
         self.check_open()?;
         let store = self.with_engine(py, Store::try_clone)?;
-        Ok(PyStore { store: live::register(py, store), reader: self.reader })
+        Ok(PyStore {
+            store: live::register(py, store),
+            reader: self.reader,
+        })
     }
 
     /// True if both are handles on the same data.
@@ -418,12 +472,13 @@ impl PyStore {
 
     /// (keys=, values=, errors=, release_gil=) of this handle.
     #[getter]
-    fn _types<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> (Bound<'py, PyAny>, Bound<'py, PyAny>, &'static str) {
+    fn _types<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, Bound<'py, PyAny>, &'static str) {
         let errors = self.reader.errors.name().to_str().unwrap_or_default();
-        (self.reader.keys.type_object(py), self.reader.values.type_object(py), errors)
+        (
+            self.reader.keys.type_object(py),
+            self.reader.values.type_object(py),
+            errors,
+        )
     }
 
     /// The figures of `stats()`, by name.
