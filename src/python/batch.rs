@@ -71,7 +71,7 @@ fn read<'py>(
     in_chunks(keys, |chunk| {
         let inputs = keys_of(handle, chunk)?;
         let slices: Vec<&[u8]> = inputs.iter().map(|input| &**input).collect();
-        gil::detach(py, false, || store.get_many(&slices, &mut batch)).map_err(raise)?;
+        gil::detach(py, || store.get_many(&slices, &mut batch)).map_err(raise)?;
         for (index, key) in chunk.iter().enumerate() {
             let value = match batch.get(index) {
                 Some(data) => Some(reader.object(py, data, slices[index])?),
@@ -130,7 +130,7 @@ pub fn delete_many(handle: &PyStore, keys: &Bound<'_, PyAny>) -> PyResult<usize>
     in_chunks(keys, |chunk| {
         let inputs = keys_of(handle, chunk)?;
         let slices: Vec<&[u8]> = inputs.iter().map(|input| &**input).collect();
-        deleted += gil::detach(keys.py(), false, || store.delete_many(&slices)).map_err(raise)?;
+        deleted += gil::detach(keys.py(), || store.delete_many(&slices)).map_err(raise)?;
         Ok(())
     })?;
     Ok(deleted)
@@ -151,7 +151,7 @@ pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>) -> PyResult<usize>
     let result = in_chunks(&pairs, |chunk| {
         convert_pairs(handle, chunk, &mut position, |slices| {
             let store = handle.engine();
-            new += gil::detach(pairs.py(), false, || store.set_many(slices)).map_err(raise)?;
+            new += gil::detach(pairs.py(), || store.set_many(slices)).map_err(raise)?;
             written += slices.len();
             Ok(())
         })

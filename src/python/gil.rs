@@ -1,19 +1,18 @@
 //! The one policy of when the GIL is released. Knows no store.
 //!
 //! Batches, loads, scans, big values and waits for a lock always release it. A single small look-up
-//! releases it by `release_gil=`: `auto` keeps it where this is the only Python thread, because
-//! nobody could use it, and where taking it back has been measured to cost more than it gives. The
-//! state is thread-local: a look-up writes no line that another thread reads.
+//! releases it by `release_gil=`: `auto` keeps it where this is the only Python thread, because nobody could use it, and
+//! where taking it back has been measured to cost more than it gives. A look-up writes only to its own thread's state.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::{Python, ffi};
 
-use super::gauge::{Gauge, Step};
+use super::gauge::Gauge;
 
 /// The `release_gil=` argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,26 +39,62 @@ impl Release {
     }
 }
 
+/// Look-ups of one thread between two looks at the clock.
+const LOOKUPS_PER_LOOK: u32 = 1_024;
+/// The same before a thread's first look: short-lived threads shall not pay for a probe.
+const FIRST_LOOK: u32 = 64;
+/// How long a trial lets go of the GIL. Timer slack adds some 50 us.
+const LET_GO: Duration = Duration::from_micros(20);
+
 thread_local! {
-    static GAUGE: Cell<Option<Gauge>> = const { Cell::new(None) };
+    static UNTIL_LOOK: Cell<u32> = const { Cell::new(FIRST_LOOK) };
 }
 
-/// Whether the last thread to decide keeps the GIL. Written at changes only; seeds new threads.
-static WARNED: AtomicBool = AtomicBool::new(false);
+static GAUGE: Gauge = Gauge::new();
+static START: OnceLock<Instant> = OnceLock::new();
 
-/// What the next single small look-up does.
+/// Whether the next single small look-up releases the GIL.
 #[inline(always)]
-pub fn step(py: Python<'_>, release: Release) -> Step {
+pub fn releases(py: Python<'_>, release: Release) -> bool {
     // Without a GIL there is nothing to release, and a detached look-up would only cost more.
     if cfg!(Py_GIL_DISABLED) {
-        return Step::Attached;
+        return false;
     }
     match release {
-        Release::Auto if is_alone(py) => Step::Attached,
-        Release::Auto => measured_step(),
-        Release::Always => Step::Detached,
-        Release::Never => Step::Attached,
+        Release::Auto => !is_alone(py) && judged(py),
+        Release::Always => true,
+        Release::Never => false,
     }
+}
+
+#[inline(always)]
+fn judged(py: Python<'_>) -> bool {
+    let left = UNTIL_LOOK.get().wrapping_sub(1);
+    UNTIL_LOOK.set(left);
+    if left == 0 {
+        look(py);
+    }
+    !GAUGE.is_attached()
+}
+
+/// Probes if it is time to.
+#[cold]
+fn look(py: Python<'_>) {
+    UNTIL_LOOK.set(LOOKUPS_PER_LOOK);
+    let now = || START.get_or_init(Instant::now).elapsed().as_millis() as u64;
+    if GAUGE.is_due(now()) {
+        GAUGE.probe(|| trial(py), now);
+    }
+}
+
+/// Lets go of the GIL for a moment; returns the nanoseconds that taking it back took.
+fn trial(py: Python<'_>) -> u64 {
+    let mut released_until = None;
+    detach(py, || {
+        std::thread::sleep(LET_GO);
+        released_until = Some(Instant::now());
+    });
+    released_until.map_or(0, |start| start.elapsed().as_nanos() as u64)
 }
 
 /// True if this is the interpreter's only Python thread. Dereferences no other thread's state:
@@ -75,57 +110,21 @@ fn is_alone(_py: Python<'_>) -> bool {
     }
 }
 
-fn measured_step() -> Step {
-    GAUGE.with(|cell| {
-        let mut gauge = cell.get().unwrap_or_else(|| {
-            if WARNED.load(Ordering::Relaxed) {
-                Gauge::warned()
-            } else {
-                Gauge::new()
-            }
-        });
-        let step = gauge.step();
-        cell.set(Some(gauge));
-        step
-    })
-}
-
-fn record(nanos: u64) {
-    GAUGE.with(|cell| {
-        let Some(mut gauge) = cell.get() else { return };
-        let before = gauge.is_attached();
-        gauge.record(nanos);
-        let after = gauge.is_attached();
-        if before != after {
-            WARNED.store(after, Ordering::Relaxed);
-        }
-        cell.set(Some(gauge));
-    });
-}
-
-/// Runs `work` with the thread detached from the interpreter; `measured` times the way back.
+/// Runs `work` with the thread detached from the interpreter.
 ///
-/// Plainer than `Python::detach`, which also keeps PyO3's own bookkeeping: `work` must not touch
-/// PyO3. The engine and the files do not know it.
+/// Plainer than `Python::detach`, which also keeps PyO3's own bookkeeping: `work` must not touch PyO3. The engine does
+/// not know it.
 #[inline(always)]
-pub fn detach<R>(_py: Python<'_>, measured: bool, work: impl FnOnce() -> R) -> R {
-    struct Reattach {
-        state: *mut ffi::PyThreadState,
-        measured: bool,
-    }
+pub fn detach<R>(_py: Python<'_>, work: impl FnOnce() -> R) -> R {
+    struct Reattach(*mut ffi::PyThreadState);
     impl Drop for Reattach {
         #[inline(always)]
         fn drop(&mut self) {
-            let start = self.measured.then(Instant::now);
             // SAFETY: the state came from PyEval_SaveThread on this thread and is restored once.
-            unsafe { ffi::PyEval_RestoreThread(self.state) };
-            if let Some(start) = start {
-                record(start.elapsed().as_nanos() as u64);
-            }
+            unsafe { ffi::PyEval_RestoreThread(self.0) };
         }
     }
     // SAFETY: the thread is attached, as the token proves.
-    let state = unsafe { ffi::PyEval_SaveThread() };
-    let _reattach = Reattach { state, measured };
+    let _reattach = Reattach(unsafe { ffi::PyEval_SaveThread() });
     work()
 }

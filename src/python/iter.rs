@@ -94,7 +94,7 @@ impl Entries {
         };
         state.next = 0;
         let values = self.what != What::Keys;
-        let next = gil::detach(py, false, || {
+        let next = gil::detach(py, || {
             self.store
                 .scan(cursor, &self.filter, self.count, values, &mut state.page)
         });

@@ -34,7 +34,7 @@ pub fn _close_all(py: Python<'_>) {
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *live)
     };
-    gil::detach(py, false, || {
+    gil::detach(py, || {
         for store in live.iter().filter_map(Weak::upgrade) {
             store.close();
         }

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 
 use super::convert::{self, Built, Errors, Kind};
 use super::errors::raise;
-use super::gauge::Step;
 use super::gil::{self, Release};
 use crate::engine::{Block, Change, Store, ValueRef, Wait};
 use crate::limits::SMALL_VALUE_LEN;
@@ -51,8 +50,7 @@ impl Reader {
         store: &Store,
         key: &[u8],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let step = gil::step(py, self.release);
-        if step == Step::Attached {
+        if !gil::releases(py, self.release) {
             match store.read_counted(key, Wait::Try, false, |value| self.take_attached(py, value)) {
                 Ok(Some(Taken::Big)) | Err(Error::WouldBlock) => {}
                 Ok(Some(Taken::Object(object))) => {
@@ -63,7 +61,7 @@ impl Reader {
                 other => return self.finish(py, key, &[], other),
             }
         }
-        self.get_detached(py, store, key, step == Step::Measured)
+        self.get_detached(py, store, key)
     }
 
     #[inline(never)]
@@ -72,10 +70,9 @@ impl Reader {
         py: Python<'py>,
         store: &Store,
         key: &[u8],
-        measured: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut buffer: Buffer = [MaybeUninit::uninit(); SMALL_VALUE_LEN];
-        let taken = gil::detach(py, measured, || {
+        let taken = gil::detach(py, || {
             store.read_counted(key, Wait::Block, true, |value| {
                 take_detached(value, &mut buffer)
             })
@@ -86,17 +83,13 @@ impl Reader {
     /// Whether `key` is there.
     #[inline(always)]
     pub fn contains(&self, py: Python<'_>, store: &Store, key: &[u8]) -> PyResult<bool> {
-        let step = gil::step(py, self.release);
-        if step == Step::Attached {
+        if !gil::releases(py, self.release) {
             match store.contains_counted(key, Wait::Try, false) {
                 Err(Error::WouldBlock) => {}
                 other => return other.map_err(raise),
             }
         }
-        gil::detach(py, step == Step::Measured, || {
-            store.contains_counted(key, Wait::Block, true)
-        })
-        .map_err(raise)
+        gil::detach(py, || store.contains_counted(key, Wait::Block, true)).map_err(raise)
     }
 
     /// Removes `key` and gives back its value; a value that does not decode stays where it is.
@@ -152,18 +145,13 @@ impl Reader {
         len: usize,
         mut work: impl FnMut(Wait) -> Result<R>,
     ) -> Result<R> {
-        let mut measured = false;
-        if len <= SMALL_VALUE_LEN {
-            let step = gil::step(py, self.release);
-            if step == Step::Attached {
-                match work(Wait::Try) {
-                    Err(Error::WouldBlock) => {}
-                    other => return other,
-                }
+        if len <= SMALL_VALUE_LEN && !gil::releases(py, self.release) {
+            match work(Wait::Try) {
+                Err(Error::WouldBlock) => {}
+                other => return other,
             }
-            measured = step == Step::Measured;
         }
-        gil::detach(py, measured, || work(Wait::Block))
+        gil::detach(py, || work(Wait::Block))
     }
 
     #[inline(always)]
@@ -226,13 +214,13 @@ impl Reader {
     fn big<'py>(&self, py: Python<'py>, data: &[u8], key: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         let (object, target) = match self.values {
             Kind::Bytes => convert::uninitialized_bytes(py, data.len())?,
-            Kind::Str if gil::detach(py, false, || data.is_ascii()) => {
+            Kind::Str if gil::detach(py, || data.is_ascii()) => {
                 convert::uninitialized_ascii(py, data.len())?
             }
             Kind::Str => return self.object(py, data, key),
         };
         let target = Target(target);
-        gil::detach(py, false, || {
+        gil::detach(py, || {
             let target = &target;
             // SAFETY: the object is new, nobody else knows it, and it has room for data.len() bytes.
             unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target.0, data.len()) }

@@ -102,7 +102,7 @@ impl PyStore {
         py: Python<'_>,
         work: impl FnOnce(&Store) -> Result<R>,
     ) -> PyResult<R> {
-        gil::detach(py, false, || work(&self.store)).map_err(raise)
+        gil::detach(py, || work(&self.store)).map_err(raise)
     }
 }
 
@@ -157,7 +157,7 @@ impl PyStore {
             hasher,
             seed,
         };
-        let store = gil::detach(py, false, || Store::new(&options)).map_err(raise)?;
+        let store = gil::detach(py, || Store::new(&options)).map_err(raise)?;
         Ok(PyStore {
             store: live::register(py, store),
             reader,
@@ -425,7 +425,7 @@ impl PyStore {
 
     /// Free the entries; any later use raises ValueError. Closing twice is fine. Views on the same data close as well.
     fn close(&self, py: Python<'_>) {
-        gil::detach(py, false, || self.store.close());
+        gil::detach(py, || self.store.close());
     }
 
     /// Whether the store has been closed.
@@ -484,7 +484,7 @@ impl PyStore {
     /// The figures of `stats()`, by name.
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
         self.check_open()?;
-        let stats = gil::detach(py, false, || self.store.stats());
+        let stats = gil::detach(py, || self.store.stats());
         let figures = pyo3::types::PyDict::new(py);
         for (name, figure) in [
             ("entries", stats.entries),
