@@ -11,10 +11,15 @@ fn main() {
     let found = sparsehash_include_dir();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("include");
     copy_headers(&found, &out);
-    cxx_build::bridge("src/engine/ffi.rs")
+    let mut build = cxx_build::bridge("src/engine/ffi.rs");
+    if env::var_os("CARGO_FEATURE_FAILPOINTS").is_some() {
+        build.define("ATBR_FAILPOINTS", None);
+    }
+    build
         .file("cpp/sparse_table.cc")
-        .include(&out)
         .include("cpp")
+        // As a system folder: warnings of its headers are not this project's.
+        .flag(format!("-isystem{}", out.display()))
         .std("c++17")
         .flag_if_supported("-Wall")
         .flag_if_supported("-Wextra")
@@ -29,7 +34,12 @@ fn main() {
 /// The folder that holds `sparsehash/sparsetable`, or the end of the build in one sentence.
 fn sparsehash_include_dir() -> PathBuf {
     let named = env::var_os("SPARSEHASH_INCLUDE_DIR").map(PathBuf::from);
-    let usual = ["/usr/include", "/usr/local/include", "/opt/homebrew/include"].map(PathBuf::from);
+    let usual = [
+        "/usr/include",
+        "/usr/local/include",
+        "/opt/homebrew/include",
+    ]
+    .map(PathBuf::from);
     let candidates = match named {
         Some(dir) => vec![dir],
         None => usual.to_vec(),

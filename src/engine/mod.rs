@@ -1,1 +1,36 @@
-//! Single-threaded shards, the locks around them, and the store that Python and the files see.
+//! The engine: single-threaded shards, the locks around them, and the store that Python and the files see.
+//! It knows no file and no Python.
+
+mod arena;
+mod batch;
+mod block;
+mod bulk;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
+#[cfg(not(feature = "failpoints"))]
+mod failpoint;
+mod ffi;
+mod fork;
+mod glob;
+mod hash;
+mod index;
+mod ops;
+mod pool;
+mod record;
+mod scan;
+mod shard;
+mod stats;
+mod store;
+mod sync;
+mod table;
+
+pub use batch::Batch;
+pub use block::{Block, BorrowedBlock};
+pub use bulk::{BulkLoad, BulkWriter, Merged};
+pub use glob::Glob;
+pub use hash::HasherKind;
+pub use record::ValueRef;
+pub use scan::{Filter, Page};
+pub use shard::{Change, Keep};
+pub use stats::Stats;
+pub use store::{Options, Store, Wait};

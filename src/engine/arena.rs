@@ -1,0 +1,585 @@
+//! The records of one shard: an append-only log in 16 KiB chunks, addressed by a 32-bit byte offset. Dead
+//! bytes are counted per chunk; a chunk that is all dead goes back to the pool, others are evacuated by the
+//! shard. The arena knows no hashes and no index.
+
+use std::alloc::{self, Layout};
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+use super::block::Block;
+use super::failpoint;
+use super::pool::{CHUNK, Chunk, Pool};
+use super::record::{self, Parsed};
+use super::table::{try_push, try_reserve};
+use crate::{Error, Result};
+
+const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
+/// So that no offset is one of the index's two marks.
+const MAX_CHUNKS: usize = (1 << (32 - CHUNK_BITS)) - 1;
+const FIRST_CAPACITY: usize = 256;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Meta {
+    used: u16,
+    dead: u16,
+}
+
+/// A chunk that a bulk load fills: where it goes on, and which chunk of the arena it is already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenChunk {
+    pub(crate) chunk: Chunk,
+    pub(crate) used: usize,
+    /// Bytes that the arena has adopted already.
+    pub(crate) adopted: usize,
+    /// Number in the arena's table, and the arena's generation then; None until adopted.
+    pub(crate) number: Option<(u32, u32)>,
+}
+
+/// The records of one shard.
+pub(crate) struct Arena {
+    /// By chunk number; dangling where the number is free.
+    chunks: Vec<NonNull<u8>>,
+    meta: Vec<Meta>,
+    /// Chunks that can take more; the last one takes the next record.
+    open: Vec<u32>,
+    /// Chunks that a bulk load is writing: neither evacuated nor given back.
+    pinned: Vec<u32>,
+    free_numbers: Vec<u32>,
+    /// Chunk 0 is a small allocation that doubles up to a whole chunk.
+    first_capacity: u32,
+    /// Where the search for a chunk to evacuate goes on.
+    sweep: u32,
+    /// Counts the times that the arena was cleared.
+    generation: u32,
+    used_bytes: u64,
+    dead_bytes: u64,
+    blocks: u64,
+    block_bytes: u64,
+}
+
+// SAFETY: an arena owns its chunks; the shard's lock decides who writes.
+unsafe impl Send for Arena {}
+// SAFETY: its shared methods only read.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    pub(crate) const fn new() -> Self {
+        Arena {
+            chunks: Vec::new(),
+            meta: Vec::new(),
+            open: Vec::new(),
+            pinned: Vec::new(),
+            free_numbers: Vec::new(),
+            first_capacity: 0,
+            sweep: 0,
+            generation: 0,
+            used_bytes: 0,
+            dead_bytes: 0,
+            blocks: 0,
+            block_bytes: 0,
+        }
+    }
+
+    #[inline]
+    fn at(&self, offset: u32) -> *mut u8 {
+        let chunk = self.chunks[(offset >> CHUNK_BITS) as usize];
+        // SAFETY: the position is below CHUNK; for chunk 0, offsets are below its capacity.
+        unsafe { chunk.add(offset as usize & (CHUNK - 1)).as_ptr() }
+    }
+
+    /// The record at an offset that the index holds.
+    #[inline]
+    pub(crate) fn parse(&self, offset: u32) -> Parsed<'_> {
+        // SAFETY: the index holds starts of records only, which change only under the write lock.
+        unsafe { record::parse(self.at(offset)) }
+    }
+
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u32) {
+        let at = self.at(offset);
+        prefetch_read(at);
+        prefetch_read(at.wrapping_add(64));
+    }
+
+    /// Calls `f` with the key of a live record.
+    #[inline]
+    pub(crate) fn with_key<R>(&self, offset: u32, f: impl FnOnce(&[u8]) -> R) -> R {
+        match self.parse(offset) {
+            Parsed::Inline { key, .. } => f(key),
+            Parsed::Block { block, .. } => f(block.key()),
+            Parsed::Dead { .. } => {
+                debug_assert!(false, "the index holds live records only");
+                f(&[])
+            }
+        }
+    }
+
+    /// Writes a record at the end of the log. On failure nothing has changed.
+    pub(crate) fn append(&mut self, pool: &Pool, key: &[u8], value: &[u8]) -> Result<u32> {
+        let (len, is_block) = record::encoded_len(key.len(), value.len());
+        let block = record::block_for(key, value, is_block)?;
+        let offset = self.allocate(pool, len)?;
+        match block {
+            // SAFETY: `len` bytes at `offset` were allocated for this record.
+            None => unsafe { record::write_inline(self.at(offset), key, value) },
+            Some(block) => self.write_block(offset, block),
+        }
+        Ok(offset)
+    }
+
+    fn write_block(&mut self, offset: u32, block: Block) {
+        self.blocks += 1;
+        self.block_bytes += block.allocated() as u64;
+        // SAFETY: bytes for a block's record were allocated at `offset`.
+        unsafe { record::write_block(self.at(offset), block) };
+    }
+
+    /// Copies the bytes of a record of another chunk to the end of the log.
+    fn append_copy(&mut self, pool: &Pool, from: u32, len: usize) -> Result<u32> {
+        let offset = self.allocate(pool, len)?;
+        // SAFETY: both ranges lie in chunks of this arena and do not overlap: one is new.
+        unsafe { ptr::copy_nonoverlapping(self.at(from), self.at(offset), len) };
+        Ok(offset)
+    }
+
+    /// Room for `len` bytes at the end of the log.
+    fn allocate(&mut self, pool: &Pool, len: usize) -> Result<u32> {
+        loop {
+            let Some(&number) = self.open.last() else {
+                self.open_chunk(pool)?;
+                continue;
+            };
+            let used = usize::from(self.meta[number as usize].used);
+            if used + len > CHUNK {
+                self.open.pop();
+                continue;
+            }
+            if number == 0 && used + len > self.first_capacity as usize {
+                self.grow_first(used + len)?;
+            }
+            self.meta[number as usize].used = (used + len) as u16;
+            self.used_bytes += len as u64;
+            return Ok(number << CHUNK_BITS | used as u32);
+        }
+    }
+
+    fn open_chunk(&mut self, pool: &Pool) -> Result<()> {
+        try_reserve(&mut self.open, 1)?;
+        if self.chunks.is_empty() {
+            try_reserve(&mut self.chunks, 1)?;
+            try_reserve(&mut self.meta, 1)?;
+            self.chunks.push(NonNull::dangling());
+            self.meta.push(Meta::default());
+            self.open.push(0);
+            return Ok(());
+        }
+        let chunk = self.reserve_number().and_then(|()| pool.take())?;
+        let number = self.adopt_number(chunk);
+        self.open.push(number);
+        Ok(())
+    }
+
+    /// Room for one more chunk in the tables.
+    fn reserve_number(&mut self) -> Result<()> {
+        if !self.free_numbers.is_empty() {
+            return Ok(());
+        }
+        if self.chunks.len() >= MAX_CHUNKS {
+            return Err(Error::ArenaFull);
+        }
+        try_reserve(&mut self.chunks, 1)?;
+        try_reserve(&mut self.meta, 1)
+    }
+
+    fn adopt_number(&mut self, chunk: Chunk) -> u32 {
+        if let Some(number) = self.free_numbers.pop() {
+            self.chunks[number as usize] = chunk.memory;
+            self.meta[number as usize] = Meta::default();
+            return number;
+        }
+        self.chunks.push(chunk.memory);
+        self.meta.push(Meta::default());
+        (self.chunks.len() - 1) as u32
+    }
+
+    fn grow_first(&mut self, needed: usize) -> Result<()> {
+        let old = self.first_capacity as usize;
+        let new = needed.next_power_of_two().clamp(FIRST_CAPACITY, CHUNK);
+        if failpoint::hit() {
+            return Err(Error::OutOfMemory);
+        }
+        // SAFETY: chunk 0 was allocated with the old capacity where that is not 0, and sizes are not 0.
+        let memory = unsafe {
+            if old == 0 {
+                alloc::alloc(first_layout(new))
+            } else {
+                alloc::realloc(self.chunks[0].as_ptr(), first_layout(old), new)
+            }
+        };
+        self.chunks[0] = NonNull::new(memory).ok_or(Error::OutOfMemory)?;
+        self.first_capacity = new as u32;
+        Ok(())
+    }
+
+    /// Puts a value in the place of an old one where it fits; returns whether it did.
+    pub(crate) fn overwrite(&mut self, offset: u32, key: &[u8], value: &[u8]) -> bool {
+        let Parsed::Inline { len: old_len, .. } = self.parse(offset) else {
+            return false;
+        };
+        let (len, is_block) = record::encoded_len(key.len(), value.len());
+        if is_block || len > old_len {
+            return false;
+        }
+        // SAFETY: the old record's bytes, exclusively borrowed; the new one and what is left fill them.
+        unsafe {
+            record::write_inline(self.at(offset), key, value);
+            record::write_dead(self.at(offset).add(len), old_len - len);
+        }
+        self.add_dead(offset, old_len - len);
+        true
+    }
+
+    fn add_dead(&mut self, offset: u32, len: usize) {
+        self.meta[(offset >> CHUNK_BITS) as usize].dead += len as u16;
+        self.dead_bytes += len as u64;
+    }
+
+    /// Appends to the value of a record that is a block; false where it is none.
+    pub(crate) fn append_to_block(&mut self, offset: u32, tail: &[u8]) -> Result<bool> {
+        let Parsed::Block { block, .. } = self.parse(offset) else {
+            return Ok(false);
+        };
+        // SAFETY: the record's handle is put back below, on every way out.
+        let mut block = ManuallyDrop::new(unsafe { block.take() });
+        let before = block.allocated() as u64;
+        if let Some(fresh) = block.append(tail)? {
+            self.block_bytes += fresh.allocated() as u64;
+            self.block_bytes -= before;
+            // SAFETY: the record is that of a block, and takes the fresh handle in place of the old one.
+            unsafe { record::write_block(self.at(offset), fresh) };
+            drop(ManuallyDrop::into_inner(block));
+        }
+        Ok(true)
+    }
+
+    /// Marks a record as dead; a chunk that is all dead goes back to the pool.
+    pub(crate) fn kill(&mut self, pool: &Pool, offset: u32) {
+        let len = match self.parse(offset) {
+            Parsed::Inline { len, .. } => len,
+            Parsed::Block { block, len } => {
+                // SAFETY: the record dies, and its handle with it.
+                let block = unsafe { block.take() };
+                self.forget_block(&block);
+                len
+            }
+            Parsed::Dead { .. } => {
+                debug_assert!(false, "a record dies once");
+                return;
+            }
+        };
+        self.bury(pool, offset, len);
+    }
+
+    fn forget_block(&mut self, block: &Block) {
+        self.blocks -= 1;
+        self.block_bytes -= block.allocated() as u64;
+    }
+
+    fn bury(&mut self, pool: &Pool, offset: u32, len: usize) {
+        // SAFETY: the record's own bytes.
+        unsafe { record::write_dead(self.at(offset), len) };
+        self.add_dead(offset, len);
+        let number = offset >> CHUNK_BITS;
+        let meta = self.meta[number as usize];
+        if meta.dead == meta.used {
+            self.release(pool, number);
+        }
+    }
+
+    /// Takes back the record that was appended last.
+    pub(crate) fn retract(&mut self, offset: u32) {
+        let len = match self.parse(offset) {
+            Parsed::Inline { len, .. } => len,
+            Parsed::Block { block, len } => {
+                // SAFETY: the record dies, and its handle with it.
+                let block = unsafe { block.take() };
+                self.forget_block(&block);
+                len
+            }
+            Parsed::Dead { .. } => return,
+        };
+        let meta = &mut self.meta[(offset >> CHUNK_BITS) as usize];
+        meta.used -= len as u16;
+        self.used_bytes -= len as u64;
+        debug_assert_eq!(u32::from(meta.used), offset & (CHUNK as u32 - 1));
+    }
+
+    /// Empties a chunk that is all dead; it goes back to the pool unless something still writes it.
+    fn release(&mut self, pool: &Pool, number: u32) {
+        if self.pinned.contains(&number) {
+            return;
+        }
+        let meta = &mut self.meta[number as usize];
+        debug_assert_eq!(meta.used, meta.dead);
+        self.used_bytes -= u64::from(meta.used);
+        self.dead_bytes -= u64::from(meta.dead);
+        *meta = Meta::default();
+        let is_open = self.open.contains(&number);
+        if number == 0 {
+            if !is_open && try_push(&mut self.open, 0).is_ok() {
+                // Chunk 0 is never given back: it takes records again, before the others.
+                let last = self.open.len() - 1;
+                self.open.swap(0, last);
+            }
+            return;
+        }
+        if is_open || try_push(&mut self.free_numbers, number).is_err() {
+            return;
+        }
+        let memory = std::mem::replace(&mut self.chunks[number as usize], NonNull::dangling());
+        pool.give(Chunk { memory });
+    }
+
+    /// The next chunk worth evacuating: the deadest of a bounded number of chunks, at least a fifth dead,
+    /// where at least a fifth of all bytes are.
+    pub(crate) fn next_victim(&mut self) -> Option<u32> {
+        const LOOK_AT: u32 = 64;
+        if self.dead_bytes < CHUNK as u64 || self.dead_bytes * 5 < self.used_bytes {
+            return None;
+        }
+        let mut best: Option<(u32, u16)> = None;
+        for _ in 0..LOOK_AT.min(self.meta.len() as u32) {
+            self.sweep = if self.sweep + 1 >= self.meta.len() as u32 {
+                0
+            } else {
+                self.sweep + 1
+            };
+            let meta = self.meta[self.sweep as usize];
+            let worth = u32::from(meta.dead) * 5 >= u32::from(meta.used) && meta.dead > 0;
+            if worth
+                && best.is_none_or(|(_, dead)| meta.dead > dead)
+                && !self.is_written(self.sweep)
+            {
+                best = Some((self.sweep, meta.dead));
+            }
+        }
+        best.map(|(number, _)| number)
+    }
+
+    fn is_written(&self, number: u32) -> bool {
+        self.open.last() == Some(&number) || self.pinned.contains(&number)
+    }
+
+    /// Chunks, dead or not; each is a step of a full compaction.
+    pub(crate) fn chunk_count(&self) -> u32 {
+        self.chunks.len() as u32
+    }
+
+    /// Whether a full compaction should evacuate the chunk: a sixteenth of it is dead or unused.
+    pub(crate) fn is_loose(&self, number: u32) -> bool {
+        let meta = self.meta[number as usize];
+        let filled = meta.used - meta.dead;
+        meta.used > 0 && usize::from(filled) < CHUNK / 16 * 15 && !self.is_written(number)
+    }
+
+    /// Moves the live records of a chunk to the end of the log and calls `moved(old, new)` for each.
+    /// Returns the bytes copied. On failure the records not yet moved stay where they are.
+    pub(crate) fn evacuate(
+        &mut self,
+        pool: &Pool,
+        number: u32,
+        mut moved: impl FnMut(&Arena, u32, u32),
+    ) -> Result<u64> {
+        if let Some(at) = self.open.iter().position(|&n| n == number) {
+            self.open.remove(at);
+        }
+        let meta = self.meta[number as usize];
+        let live = u64::from(meta.used - meta.dead);
+        let mut position = 0;
+        let mut copied = 0;
+        // The burial of the last live record gives the chunk away, so what follows it is not looked at.
+        while copied < live {
+            let from = number << CHUNK_BITS | position;
+            let (len, live) = match self.parse(from) {
+                Parsed::Inline { len, .. } | Parsed::Block { len, .. } => (len, true),
+                Parsed::Dead { len } => (len, false),
+            };
+            position += len as u32;
+            if live {
+                let to = self.append_copy(pool, from, len)?;
+                moved(self, from, to);
+                copied += len as u64;
+                self.bury(pool, from, len);
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Room in the tables for taking over so many chunks.
+    pub(crate) fn prepare_adoption(&mut self, chunks: usize) -> Result<()> {
+        if self.chunks.len() + chunks + 1 > MAX_CHUNKS {
+            return Err(Error::ArenaFull);
+        }
+        try_reserve(&mut self.chunks, chunks + 1)?;
+        try_reserve(&mut self.meta, chunks + 1)?;
+        try_reserve(&mut self.pinned, chunks)?;
+        try_reserve(&mut self.open, chunks + 1)
+    }
+
+    /// Takes over what a bulk load has written since it was last called. Needs [`Arena::prepare_adoption`].
+    pub(crate) fn adopt(&mut self, written: &mut [OpenChunk]) {
+        let generation = self.generation;
+        let known = |c: &OpenChunk| c.number.filter(|&(_, g)| g == generation);
+        if self.chunks.is_empty() {
+            // Chunk 0 is the small one, so it has to be there before any other.
+            self.chunks.push(NonNull::dangling());
+            self.meta.push(Meta::default());
+            self.open.push(0);
+        }
+        for open in written {
+            let number = match known(open) {
+                Some((number, _)) => number,
+                None => {
+                    let number = self.adopt_number(open.chunk);
+                    self.pinned.push(number);
+                    if open.adopted > 0 {
+                        // The arena was cleared meanwhile, and what it had adopted with it.
+                        // SAFETY: the first bytes of a chunk that this load owns.
+                        unsafe { record::write_dead(open.chunk.memory.as_ptr(), open.adopted) };
+                        self.meta[number as usize].used = open.adopted as u16;
+                        self.used_bytes += open.adopted as u64;
+                        self.add_dead(number << CHUNK_BITS, open.adopted);
+                    }
+                    number
+                }
+            };
+            open.number = Some((number, generation));
+            let meta = &mut self.meta[number as usize];
+            self.used_bytes += (open.used - usize::from(meta.used)) as u64;
+            meta.used = open.used as u16;
+            open.adopted = open.used;
+        }
+    }
+
+    /// A bulk load has written blocks into chunks that are now adopted.
+    pub(crate) fn count_blocks(&mut self, blocks: u64, bytes: u64) {
+        self.blocks += blocks;
+        self.block_bytes += bytes;
+    }
+
+    /// Lends the chunk that would take the next record to a bulk load, with at least `len` bytes of room.
+    pub(crate) fn lend_open(&mut self, len: usize) -> Result<Option<OpenChunk>> {
+        try_reserve(&mut self.pinned, 1)?;
+        let has_room = |meta: Meta| usize::from(meta.used) + len <= CHUNK;
+        let Some(at) = self
+            .open
+            .iter()
+            .rposition(|&n| n != 0 && has_room(self.meta[n as usize]))
+        else {
+            return Ok(None);
+        };
+        let number = self.open.remove(at);
+        self.pinned.push(number);
+        let used = usize::from(self.meta[number as usize].used);
+        Ok(Some(OpenChunk {
+            chunk: Chunk {
+                memory: self.chunks[number as usize],
+            },
+            used,
+            adopted: used,
+            number: Some((number, self.generation)),
+        }))
+    }
+
+    /// A bulk load no longer writes the chunk; with `reopen` it takes records again.
+    pub(crate) fn unpin(&mut self, pool: &Pool, open: &OpenChunk, reopen: bool) {
+        let number = match open.number {
+            Some((number, generation)) if generation == self.generation => number,
+            _ => return pool.give(open.chunk),
+        };
+        self.pinned.retain(|&n| n != number);
+        let meta = self.meta[number as usize];
+        if meta.used == meta.dead {
+            self.release(pool, number);
+        } else if reopen {
+            // Without room for the number the chunk just takes no more records.
+            let _ = try_push(&mut self.open, number);
+        }
+    }
+
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        self.dead_bytes
+    }
+
+    /// Bytes allocated outside the pool.
+    pub(crate) fn bytes(&self) -> usize {
+        self.first_capacity as usize
+            + self.block_bytes as usize
+            + self.chunks.capacity() * (size_of::<NonNull<u8>>() + size_of::<Meta>())
+            + (self.open.capacity() + self.pinned.capacity() + self.free_numbers.capacity()) * 4
+    }
+
+    /// Frees everything but the chunks that a bulk load is writing, which it gives back itself.
+    pub(crate) fn clear(&mut self, pool: &Pool, live: impl FnOnce(&mut dyn FnMut(u32))) {
+        self.dispose(live);
+        for number in 1..self.chunks.len() {
+            let memory = self.chunks[number];
+            let free = memory == NonNull::dangling();
+            if !free && !self.pinned.contains(&(number as u32)) {
+                pool.give(Chunk { memory });
+            }
+        }
+        *self = Arena {
+            generation: self.generation.wrapping_add(1),
+            ..Arena::new()
+        };
+    }
+
+    /// Frees what is not the pool's, before the pool itself goes. `live` calls back with every live offset.
+    pub(crate) fn dispose(&mut self, live: impl FnOnce(&mut dyn FnMut(u32))) {
+        self.drop_blocks(live);
+        self.free_first();
+    }
+
+    fn drop_blocks(&mut self, live: impl FnOnce(&mut dyn FnMut(u32))) {
+        if self.blocks > 0 {
+            live(&mut |offset| {
+                if let Parsed::Block { block, .. } = self.parse(offset) {
+                    // SAFETY: all records go, and their handles with them.
+                    drop(unsafe { block.take() });
+                }
+            });
+        }
+    }
+
+    fn free_first(&mut self) {
+        if self.first_capacity > 0 {
+            // SAFETY: chunk 0 was allocated with this layout.
+            unsafe {
+                alloc::dealloc(
+                    self.chunks[0].as_ptr(),
+                    first_layout(self.first_capacity as usize),
+                )
+            };
+            self.first_capacity = 0;
+        }
+    }
+}
+
+fn first_layout(capacity: usize) -> Layout {
+    // A capacity is a power of two of at most CHUNK, so the layout is valid.
+    Layout::from_size_align(capacity, 1).unwrap_or(Layout::new::<u8>())
+}
+
+/// Asks for a cache line.
+#[inline]
+pub(crate) fn prefetch_read(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program can see, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

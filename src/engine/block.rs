@@ -1,0 +1,186 @@
+//! Records too large for an arena: one reference-counted allocation that holds key and value, so that a
+//! reader clones the handle under the lock and copies outside.
+
+use std::alloc::{self, Layout};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use super::failpoint;
+use crate::{Error, Result};
+
+#[repr(C)]
+struct Head {
+    references: AtomicUsize,
+    key_len: u32,
+    value_len: u32,
+    /// Bytes of key and value that the allocation has room for.
+    room: usize,
+}
+
+/// A shared handle on a large record.
+#[derive(Debug)]
+pub struct Block(NonNull<Head>);
+
+// SAFETY: shared handles only read; `append` needs the only one.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Block {
+    pub(crate) fn new(key: &[u8], value: &[u8]) -> Result<Block> {
+        Self::with_parts(key, value, &[], key.len() + value.len())
+    }
+
+    fn layout(room: usize) -> Result<Layout> {
+        size_of::<Head>()
+            .checked_add(room)
+            .and_then(|size| Layout::from_size_align(size, align_of::<Head>()).ok())
+            .ok_or(Error::OutOfMemory)
+    }
+
+    /// A block whose value is two parts, with room for `room` bytes in all.
+    fn with_parts(key: &[u8], value: &[u8], tail: &[u8], room: usize) -> Result<Block> {
+        let layout = Self::layout(room)?;
+        if failpoint::hit() {
+            return Err(Error::OutOfMemory);
+        }
+        // SAFETY: the layout is not empty.
+        let head = NonNull::new(unsafe { alloc::alloc(layout) }.cast::<Head>());
+        let head = head.ok_or(Error::OutOfMemory)?;
+        // SAFETY: `head` is fresh memory for a Head and `room` bytes, and the parts are no longer.
+        unsafe {
+            head.write(Head {
+                references: AtomicUsize::new(1),
+                key_len: key.len() as u32,
+                value_len: (value.len() + tail.len()) as u32,
+                room,
+            });
+            let bytes = head.add(1).cast::<u8>().as_ptr();
+            ptr::copy_nonoverlapping(key.as_ptr(), bytes, key.len());
+            let bytes = bytes.add(key.len());
+            ptr::copy_nonoverlapping(value.as_ptr(), bytes, value.len());
+            ptr::copy_nonoverlapping(tail.as_ptr(), bytes.add(value.len()), tail.len());
+        }
+        Ok(Block(head))
+    }
+
+    fn head(&self) -> &Head {
+        // SAFETY: a handle keeps the allocation alive.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn bytes(&self) -> *mut u8 {
+        // SAFETY: the bytes follow the head in the same allocation.
+        unsafe { self.0.add(1).cast::<u8>().as_ptr() }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        // SAFETY: key_len bytes are initialized.
+        unsafe { slice::from_raw_parts(self.bytes(), self.head().key_len as usize) }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &[u8] {
+        let head = self.head();
+        // SAFETY: value_len bytes after the key are initialized.
+        unsafe {
+            slice::from_raw_parts(
+                self.bytes().add(head.key_len as usize),
+                head.value_len as usize,
+            )
+        }
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn allocated(&self) -> usize {
+        size_of::<Head>() + self.head().room
+    }
+
+    /// Appends to the value: in place where this is the only handle and there is room; else returns a block
+    /// that takes this one's place, with room to grow by half.
+    pub(crate) fn append(&mut self, tail: &[u8]) -> Result<Option<Block>> {
+        let (key_len, value_len) = (self.key().len(), self.value().len());
+        let used = key_len + value_len;
+        let unique = self.head().references.load(Ordering::Acquire) == 1;
+        if unique && used + tail.len() <= self.head().room {
+            // SAFETY: the only handle, exclusively borrowed, and the bytes fit.
+            unsafe {
+                ptr::copy_nonoverlapping(tail.as_ptr(), self.bytes().add(used), tail.len());
+                self.0.as_mut().value_len += tail.len() as u32;
+            }
+            return Ok(None);
+        }
+        let room = (used + tail.len()).max(used + used / 2);
+        Self::with_parts(self.key(), self.value(), tail, room).map(Some)
+    }
+
+    pub(crate) fn into_raw(self) -> *mut u8 {
+        let raw = self.0.as_ptr().cast();
+        std::mem::forget(self);
+        raw
+    }
+}
+
+/// A block whose handle belongs to a record that stays as it is for `'a`.
+pub struct BorrowedBlock<'a>(ManuallyDrop<Block>, PhantomData<&'a Block>);
+
+impl<'a> BorrowedBlock<'a> {
+    /// # Safety
+    /// `raw` came from `into_raw`, and its handle is alive and unchanged for `'a`.
+    pub(crate) unsafe fn from_raw(raw: *mut u8) -> Self {
+        // SAFETY: into_raw never gives null.
+        let block = Block(unsafe { NonNull::new_unchecked(raw.cast()) });
+        BorrowedBlock(ManuallyDrop::new(block), PhantomData)
+    }
+
+    /// # Safety
+    /// The record gives its handle up to the caller.
+    pub(crate) unsafe fn take(self) -> Block {
+        ManuallyDrop::into_inner(self.0)
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        let key: *const [u8] = self.0.key();
+        // SAFETY: the record's handle keeps the bytes alive and unchanged for 'a.
+        unsafe { &*key }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self) -> &'a [u8] {
+        let value: *const [u8] = self.0.value();
+        // SAFETY: as for the key.
+        unsafe { &*value }
+    }
+
+    /// A handle that outlives the record.
+    pub fn share(&self) -> Block {
+        Block::clone(&self.0)
+    }
+}
+
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        self.head().references.fetch_add(1, Ordering::Relaxed);
+        Block(self.0)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.head().references.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        if let Ok(layout) = Self::layout(self.head().room) {
+            // SAFETY: the last handle; allocated with this layout.
+            unsafe { alloc::dealloc(self.0.as_ptr().cast(), layout) };
+        }
+    }
+}

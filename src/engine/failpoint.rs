@@ -1,0 +1,47 @@
+//! Failure injection at allocations, for tests (cargo feature `failpoints`); nothing in a release.
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Allocations seen by this thread, and the number of the one that fails.
+        static STATE: Cell<(u64, Option<u64>)> = const { Cell::new((0, None)) };
+    }
+
+    /// True when this allocation has to fail.
+    pub fn hit() -> bool {
+        STATE
+            .try_with(|state| {
+                let (seen, fail_at) = state.get();
+                state.set((seen + 1, fail_at));
+                fail_at == Some(seen)
+            })
+            .unwrap_or(false)
+    }
+
+    /// Fails this thread's allocation number `at`, counted from now; `None` only counts.
+    pub fn arm(at: Option<u64>) {
+        STATE.with(|state| state.set((0, at)));
+    }
+
+    /// Disarms, and returns the allocations seen since [`arm`].
+    pub fn disarm() -> u64 {
+        STATE.with(|state| state.replace((0, None)).0)
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn atbr_failpoint() -> bool {
+        hit()
+    }
+}
+
+#[cfg(feature = "failpoints")]
+pub use armed::{arm, disarm, hit};
+
+/// True when this allocation has to fail.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit() -> bool {
+    false
+}

@@ -1,0 +1,83 @@
+//! Forks: all locks of all stores are taken before a fork and released after it in parent and child, so that
+//! the child finds every store whole. Waiting never parks (see sync.rs), so a lock word is all there is.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::store::Inner;
+use super::sync::lock_mutex;
+use super::table::try_push;
+use crate::Result;
+
+struct Entry(*const Inner);
+
+// SAFETY: an entry is dereferenced only while the registry is locked, and removed before its store goes.
+unsafe impl Send for Entry {}
+
+static STORES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+static HANDLERS: Once = Once::new();
+
+/// A store's place in the registry.
+#[derive(Default)]
+pub(crate) struct Registered(AtomicUsize);
+
+pub(crate) fn register(store: &Inner) -> Result<()> {
+    HANDLERS.call_once(|| {
+        // SAFETY: the handlers are functions without arguments that live as long as the process. Failure
+        // (no memory) leaves a store that works and a fork that may find a lock taken.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
+    });
+    let mut stores = lock_mutex(&STORES);
+    store.registered.0.store(stores.len(), Ordering::Relaxed);
+    try_push(&mut stores, Entry(store))
+}
+
+pub(crate) fn unregister(store: &Inner) {
+    let mut stores = lock_mutex(&STORES);
+    let at = store.registered.0.load(Ordering::Relaxed);
+    stores.swap_remove(at);
+    if let Some(moved) = stores.get(at) {
+        // SAFETY: registered stores are alive.
+        unsafe { (*moved.0).registered.0.store(at, Ordering::Relaxed) };
+    }
+}
+
+extern "C" fn prepare() {
+    let stores = lock_mutex(&STORES);
+    for entry in stores.iter() {
+        // SAFETY: registered stores are alive while the registry is locked.
+        let store = unsafe { &*entry.0 };
+        for cell in &store.cells {
+            std::mem::forget(cell.lock.write());
+        }
+        store.cx.pool.lock().forget();
+    }
+    std::mem::forget(stores);
+}
+
+fn release(child: bool) {
+    // SAFETY: `prepare` of this fork locked the registry, so its data are this thread's.
+    let stores = unsafe { &*STORES.data_ptr() };
+    for entry in stores {
+        // SAFETY: as in `prepare`, which holds what is released here.
+        unsafe {
+            let store = &*entry.0;
+            store.cx.pool.force_unlock();
+            for cell in &store.cells {
+                cell.lock.force_unlock(child);
+            }
+        }
+    }
+    // SAFETY: locked by `prepare`.
+    unsafe { STORES.force_unlock() };
+}
+
+extern "C" fn in_parent() {
+    release(false);
+}
+
+extern "C" fn in_child() {
+    release(true);
+}

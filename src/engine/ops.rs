@@ -1,0 +1,102 @@
+//! Operations that stand on the store's one read-modify-write.
+
+use std::borrow::Cow;
+
+use super::record::ValueRef;
+use super::shard::Change;
+use super::store::{Store, Wait};
+use crate::{Error, Result};
+
+impl Store {
+    /// Adds `delta` to a decimal 64-bit integer and returns the sum; a missing key counts as `initial`.
+    ///
+    /// # Errors
+    /// [`Error::NotAnInteger`], [`Error::IntegerOverflow`], and those of [`Store::set`].
+    pub fn incr(&self, key: &[u8], delta: i64, initial: i64, wait: Wait) -> Result<i64> {
+        self.modify(key, wait, |value| {
+            let old = value.map_or(Ok(initial), |v| parse_integer(v.as_slice()))?;
+            let new = old.checked_add(delta).ok_or(Error::IntegerOverflow)?;
+            Ok((Change::Put(Cow::Owned(new.to_string().into_bytes())), new))
+        })
+    }
+
+    /// Appends to a value and returns its new length in bytes; a missing key counts as empty.
+    ///
+    /// # Errors
+    /// Those of [`Store::set`].
+    pub fn append(&self, key: &[u8], tail: &[u8], wait: Wait) -> Result<usize> {
+        self.modify(key, wait, |value| {
+            let old = value.map_or(0, |v| v.len());
+            Ok((Change::Append(tail), old + tail.len()))
+        })
+    }
+
+    /// Writes a value where the key is missing, and returns whether it was.
+    ///
+    /// # Errors
+    /// Those of [`Store::set`].
+    pub fn add(&self, key: &[u8], value: &[u8], wait: Wait) -> Result<bool> {
+        Ok(self.setdefault(key, value, wait, |_| ())?.is_none())
+    }
+
+    /// Calls `f` with the value that is there; where there is none, writes `value` and returns None.
+    ///
+    /// # Errors
+    /// Those of [`Store::set`].
+    pub fn setdefault<R>(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        wait: Wait,
+        f: impl FnOnce(ValueRef<'_>) -> R,
+    ) -> Result<Option<R>> {
+        self.modify(key, wait, |old| {
+            Ok(match old {
+                Some(old) => (Change::Keep, Some(f(old))),
+                None => (Change::Put(Cow::Borrowed(value)), None),
+            })
+        })
+    }
+
+    /// Takes a key out and calls `f` with its value; None where it was not there.
+    ///
+    /// # Errors
+    /// Those of [`Store::delete`].
+    pub fn pop<R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        f: impl FnOnce(ValueRef<'_>) -> R,
+    ) -> Result<Option<R>> {
+        self.modify(key, wait, |old| Ok((Change::Delete, old.map(f))))
+    }
+
+    /// Writes `new` where the value is `expected` (None: where the key is missing), and returns whether.
+    ///
+    /// # Errors
+    /// Those of [`Store::set`].
+    pub fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        new: &[u8],
+        wait: Wait,
+    ) -> Result<bool> {
+        self.modify(key, wait, |old| {
+            if old.as_ref().map(ValueRef::as_slice) == expected {
+                Ok((Change::Put(Cow::Borrowed(new)), true))
+            } else {
+                Ok((Change::Keep, false))
+            }
+        })
+    }
+}
+
+/// A decimal integer, with an optional minus and nothing around it.
+fn parse_integer(text: &[u8]) -> Result<i64> {
+    if text.first() == Some(&b'+') {
+        return Err(Error::NotAnInteger);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| Error::NotAnInteger)?;
+    text.parse().map_err(|_| Error::NotAnInteger)
+}

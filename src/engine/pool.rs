@@ -1,0 +1,258 @@
+//! Memory for the arenas of one store: 16 KiB chunks cut from large mapped regions that all shards share,
+//! so that huge pages serve every shard and waste is per store, not per shard. Knows no records.
+
+use std::ptr::{self, NonNull};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::failpoint;
+use super::sync;
+use super::table::{try_push, try_reserve};
+use crate::{Error, Result};
+
+/// Bytes of a chunk.
+pub(crate) const CHUNK: usize = 16 * 1024;
+const HUGE_PAGE: usize = 2 * 1024 * 1024;
+/// The first region is small and without huge pages; all others are large.
+const FIRST_REGION: usize = 8 * 1024 * 1024;
+const REGION: usize = 64 * 1024 * 1024;
+/// A region that has become free goes back to the system where another one has so many free chunks.
+const SPARE_CHUNKS: usize = 256;
+
+/// A chunk of the pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    pub(crate) memory: NonNull<u8>,
+}
+
+// SAFETY: a chunk is memory; who holds it decides who writes it.
+unsafe impl Send for Chunk {}
+// SAFETY: as above.
+unsafe impl Sync for Chunk {}
+
+struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    /// Chunks handed out at least once lie below.
+    top: usize,
+    /// Numbers of the chunks below `top` that are free.
+    free: Vec<u32>,
+    /// Of those, how many hold no memory any more.
+    returned: usize,
+}
+
+// SAFETY: a region owns its mapping.
+unsafe impl Send for Region {}
+
+impl Region {
+    fn map(len: usize, huge: bool) -> Result<Region> {
+        let align = if huge { HUGE_PAGE } else { 0 };
+        let mapped = len + align;
+        if failpoint::hit() {
+            return Err(Error::OutOfMemory);
+        }
+        // SAFETY: an anonymous private mapping at an address of the kernel's choice.
+        let raw = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            return Err(Error::OutOfMemory);
+        }
+        let raw = raw.cast::<u8>();
+        let before = if huge { raw.align_offset(HUGE_PAGE) } else { 0 };
+        // SAFETY: head and tail lie within the mapping made above and nothing uses them.
+        unsafe {
+            if before > 0 {
+                libc::munmap(raw.cast(), before);
+            }
+            if align > before {
+                libc::munmap(raw.add(before + len).cast(), align - before);
+            }
+            #[cfg(target_os = "linux")]
+            if huge {
+                libc::madvise(raw.add(before).cast(), len, libc::MADV_HUGEPAGE);
+            }
+        }
+        // SAFETY: mmap never returns null without MAP_FIXED.
+        let base = unsafe { NonNull::new_unchecked(raw.add(before)) };
+        Ok(Region {
+            base,
+            len,
+            top: 0,
+            free: Vec::new(),
+            returned: 0,
+        })
+    }
+
+    /// Whether nobody holds a chunk of it.
+    fn is_free(&self) -> bool {
+        self.free.len() == self.top
+    }
+
+    fn chunks(&self) -> usize {
+        self.len / CHUNK
+    }
+
+    fn take(&mut self) -> Option<Chunk> {
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.returned = self.returned.min(self.free.len());
+                number as usize
+            }
+            None if self.top < self.chunks() => {
+                self.top += 1;
+                self.top - 1
+            }
+            None => return None,
+        };
+        // SAFETY: `number` is below `chunks()`, so the address lies within the mapping.
+        let memory = unsafe { self.base.add(number * CHUNK) };
+        Some(Chunk { memory })
+    }
+
+    fn number_of(&self, chunk: Chunk) -> Option<usize> {
+        let distance = (chunk.memory.as_ptr() as usize).checked_sub(self.base.as_ptr() as usize)?;
+        (distance < self.len).then_some(distance / CHUNK)
+    }
+
+    /// Hands the memory of the free chunks back to the system; they stay free.
+    fn return_free(&mut self) {
+        if self.returned == self.free.len() {
+            return;
+        }
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        for &number in &self.free {
+            // SAFETY: a free chunk of this mapping, which nobody reads.
+            unsafe {
+                libc::madvise(
+                    self.base.add(number as usize * CHUNK).as_ptr().cast(),
+                    CHUNK,
+                    libc::MADV_DONTNEED,
+                );
+            }
+        }
+        self.returned = self.free.len();
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and the store's shards are gone.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By address.
+    regions: Vec<Region>,
+    /// No region before this one has a chunk.
+    first_with_room: usize,
+}
+
+/// The chunks of one store.
+#[derive(Default)]
+pub(crate) struct Pool {
+    inner: Mutex<Inner>,
+}
+
+impl Pool {
+    pub(crate) fn lock(&self) -> PoolGuard<'_> {
+        PoolGuard(sync::lock_mutex(&self.inner))
+    }
+
+    /// Ends a lock that was forgotten around a fork.
+    ///
+    /// # Safety
+    /// This thread, or the thread that forked this process, holds the lock.
+    pub(crate) unsafe fn force_unlock(&self) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.inner.force_unlock() };
+    }
+
+    /// A chunk; its bytes are undefined.
+    pub(crate) fn take(&self) -> Result<Chunk> {
+        self.lock().take()
+    }
+
+    /// Gives a chunk back.
+    pub(crate) fn give(&self, chunk: Chunk) {
+        self.lock().give(chunk);
+    }
+
+    /// Hands free memory back to the system.
+    pub(crate) fn trim(&self) {
+        let mut pool = self.lock();
+        pool.0.regions.retain(|r| !r.is_free());
+        pool.0.first_with_room = 0;
+        pool.0.regions.iter_mut().for_each(Region::return_free);
+    }
+
+    /// Bytes of chunks that hold memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let pool = self.lock();
+        pool.0
+            .regions
+            .iter()
+            .map(|r| (r.top - r.returned) * CHUNK + r.free.capacity() * 4)
+            .sum()
+    }
+}
+
+/// The pool, locked.
+pub(crate) struct PoolGuard<'p>(MutexGuard<'p, Inner>);
+
+impl PoolGuard<'_> {
+    /// Takes from the first region that has a chunk, so that regions at the end become free.
+    pub(crate) fn take(&mut self) -> Result<Chunk> {
+        let pool = &mut *self.0;
+        while let Some(region) = pool.regions.get_mut(pool.first_with_room) {
+            if let Some(chunk) = region.take() {
+                return Ok(chunk);
+            }
+            pool.first_with_room += 1;
+        }
+        let mut region = if pool.regions.is_empty() {
+            Region::map(FIRST_REGION, false)?
+        } else {
+            Region::map(REGION, true)?
+        };
+        let chunk = region.take().ok_or(Error::OutOfMemory)?;
+        try_reserve(&mut pool.regions, 1)?;
+        let at = pool.regions.partition_point(|r| r.base < region.base);
+        pool.regions.insert(at, region);
+        pool.first_with_room = pool.first_with_room.min(at);
+        Ok(chunk)
+    }
+
+    pub(crate) fn give(&mut self, chunk: Chunk) {
+        let pool = &mut *self.0;
+        let after = pool.regions.partition_point(|r| r.base <= chunk.memory);
+        let at = after.saturating_sub(1);
+        let Some(number) = pool.regions.get(at).and_then(|r| r.number_of(chunk)) else {
+            debug_assert!(false, "the chunk is of this pool");
+            return;
+        };
+        pool.first_with_room = pool.first_with_room.min(at);
+        // Out of memory: the chunk is lost until the store goes, which is better than to fail a delete.
+        let _ = try_push(&mut pool.regions[at].free, number as u32);
+        let others = pool.regions.iter().enumerate().filter(|&(i, _)| i != at);
+        let spare = |r: &Region| r.free.len() + r.chunks() - r.top > SPARE_CHUNKS;
+        if pool.regions[at].is_free() && others.map(|(_, r)| r).any(spare) {
+            pool.regions.remove(at);
+            pool.first_with_room = 0;
+        }
+    }
+
+    /// Keeps the lock over a fork.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self);
+    }
+}

@@ -1,0 +1,131 @@
+//! Iteration in pages, by a stateless cursor in hash order: an entry that is there throughout is seen exactly
+//! once, whatever grows, splits or shrinks meanwhile. A page locks one shard at a time, and only for itself.
+
+use std::ops::Range;
+
+use super::glob::Glob;
+use super::record::ValueRef;
+use super::store::Store;
+use super::table::try_push;
+use crate::Result;
+
+/// Which entries a scan returns.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// What keys begin with.
+    pub prefix: Vec<u8>,
+    /// What keys match.
+    pub glob: Option<Glob>,
+}
+
+impl Filter {
+    fn accepts(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.prefix) && self.glob.as_ref().is_none_or(|glob| glob.matches(key))
+    }
+}
+
+/// Entries found by [`Store::scan`].
+#[derive(Default)]
+pub struct Page {
+    bytes: Vec<u8>,
+    entries: Vec<(Range<usize>, usize)>,
+}
+
+impl Page {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Key of entry `i`.
+    pub fn key(&self, i: usize) -> &[u8] {
+        &self.bytes[self.entries[i].0.clone()]
+    }
+
+    /// Value of entry `i`; empty where the scan was told to leave values out.
+    pub fn value(&self, i: usize) -> &[u8] {
+        let (key, value_len) = &self.entries[i];
+        &self.bytes[key.end..key.end + value_len]
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        super::table::try_reserve(&mut self.bytes, key.len() + value.len())?;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        try_push(&mut self.entries, (start..start + key.len(), value.len()))
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+}
+
+/// Bytes after which a page ends, so that large values do not pile up.
+const PAGE_BYTES: usize = 1 << 20;
+/// Buckets that are looked at under one lock.
+const BUCKETS: u32 = 96;
+/// Calls end after so many buckets, also where the filter lets nothing through.
+const MOST_BUCKETS: u64 = 1 << 16;
+
+impl Store {
+    /// Finds about `count` entries at and after a cursor, and returns the next cursor. 0 starts, and 0 is
+    /// returned at the end; cursors stay below 2^45. Keys added or removed during a scan may or may not be
+    /// seen. A page may be empty. `page` is cleared first.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub fn scan(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        count: usize,
+        values: bool,
+        page: &mut Page,
+    ) -> Result<u64> {
+        page.clear();
+        let mut number = (cursor >> 32) as usize;
+        let mut from = cursor as u32;
+        let mut looked_at = 0;
+        while let Some(cell) = self.cells().get(number) {
+            let shard = cell.lock.read();
+            let mut next = Some(from);
+            let mut outcome = Ok(());
+            if shard.len() == 0 {
+                next = None;
+            } else {
+                next = next.and_then(|from| {
+                    shard.scan(self.cx(), from, BUCKETS, |key, value: ValueRef<'_>| {
+                        if outcome.is_ok() && filter.accepts(key) {
+                            let value = if values { value.as_slice() } else { &[] };
+                            outcome = page.push(key, value);
+                        }
+                    })
+                });
+            }
+            outcome?;
+            looked_at += u64::from(BUCKETS);
+            match next {
+                Some(next) => from = next,
+                None => {
+                    number += 1;
+                    from = 0;
+                }
+            }
+            let full = page.len() >= count.max(1) || page.bytes.len() >= PAGE_BYTES;
+            if full || looked_at >= MOST_BUCKETS {
+                break;
+            }
+        }
+        if number >= self.cells().len() {
+            return Ok(0);
+        }
+        Ok((number as u64) << 32 | u64::from(from))
+    }
+}

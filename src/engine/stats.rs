@@ -1,0 +1,75 @@
+//! What a store holds, and what it costs.
+
+use std::sync::atomic::Ordering;
+
+use super::store::Store;
+
+/// Figures of a store, each of some moment of the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of their keys.
+    pub key_bytes: u64,
+    /// Bytes of their values.
+    pub value_bytes: u64,
+    /// Bytes that the store has allocated, all in all.
+    pub bytes_allocated: u64,
+    /// Of those, bytes of the index.
+    pub index_bytes: u64,
+    /// Bytes of deleted and overwritten records that are not yet reclaimed.
+    pub dead_bytes: u64,
+    /// Shards.
+    pub shards: u64,
+    /// Entries by buckets of the index.
+    pub load_factor: f64,
+    /// sparsehash groups that hold at least one entry.
+    pub groups: u64,
+    /// Index slots moved by growth and shrinking since the store was made.
+    pub slots_moved: u64,
+    /// Record bytes copied by writes and compaction since the store was made.
+    pub bytes_copied: u64,
+    /// Most slots moved by a single write.
+    pub most_slots_moved: u64,
+    /// Most bytes copied by a single write.
+    pub most_bytes_copied: u64,
+    /// Look-ups of single keys made with the GIL held.
+    pub attached: u64,
+    /// Look-ups of single keys made with the GIL released.
+    pub detached: u64,
+}
+
+impl Store {
+    /// Figures of the store. O(shards + sub-tables); locks one shard at a time.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            shards: self.cells().len() as u64,
+            bytes_allocated: (self.cx().pool.bytes() + size_of_val(self.cells())) as u64,
+            ..Stats::default()
+        };
+        let mut buckets = 0;
+        for cell in self.cells() {
+            stats.attached += cell.attached.load(Ordering::Relaxed);
+            stats.detached += cell.detached.load(Ordering::Relaxed);
+            let shard = cell.lock.read();
+            let work = shard.work();
+            let index_bytes = shard.index().bytes() as u64;
+            stats.entries += shard.len();
+            stats.key_bytes += shard.key_bytes();
+            stats.value_bytes += shard.value_bytes();
+            stats.index_bytes += index_bytes;
+            stats.bytes_allocated += index_bytes + shard.arena().bytes() as u64;
+            stats.dead_bytes += shard.arena().dead_bytes();
+            stats.slots_moved += work.slots_moved;
+            stats.bytes_copied += work.bytes_copied;
+            stats.most_slots_moved = stats.most_slots_moved.max(work.most_slots_moved);
+            stats.most_bytes_copied = stats.most_bytes_copied.max(work.most_bytes_copied);
+            stats.groups += shard.index().nonempty_groups();
+            buckets += shard.index().buckets();
+        }
+        if buckets > 0 {
+            stats.load_factor = stats.entries as f64 / buckets as f64;
+        }
+        stats
+    }
+}

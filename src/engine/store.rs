@@ -1,0 +1,385 @@
+//! The store: shards behind locks. It decides which shard a key is in and how long to wait for its lock;
+//! what happens inside a shard is the shard's.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+
+use super::fork;
+use super::hash::{Hasher, HasherKind, Placer};
+use super::pool::Pool;
+use super::record::ValueRef;
+use super::shard::{Change, Context, Shard};
+use super::sync::Lock;
+use super::table::{Sparse, try_reserve_exact};
+use crate::{Error, Result, limits};
+
+const MIN_SHARD_BITS: u32 = 7;
+const MAX_SHARD_BITS: u32 = 12;
+/// A store made for more entries than this in each of its shards gets more shards.
+const ENTRIES_PER_SHARD: usize = 1 << 16;
+
+/// How to make a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Entries to make room for.
+    pub capacity: usize,
+    /// Hash function of the keys.
+    pub hasher: HasherKind,
+    /// Seed of the hash function; None for a random one.
+    pub seed: Option<u64>,
+}
+
+/// Whether to wait for a shard's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// [`Error::WouldBlock`] at once if another thread is in the way; nothing has happened then.
+    Try,
+    /// As long as it takes.
+    Block,
+}
+
+/// A shard, its lock, and counters that share its cache lines.
+#[repr(align(128))]
+pub(crate) struct Cell {
+    pub(crate) lock: Lock<Shard<Sparse>>,
+    pub(crate) len: AtomicU64,
+    pub(crate) attached: AtomicU64,
+    pub(crate) detached: AtomicU64,
+}
+
+impl Cell {
+    fn read(&self, wait: Wait) -> Result<RwLockReadGuard<'_, Shard<Sparse>>> {
+        match wait {
+            Wait::Block => Ok(self.lock.read()),
+            Wait::Try => self.lock.try_read().ok_or(Error::WouldBlock),
+        }
+    }
+
+    fn write(&self, wait: Wait) -> Result<RwLockWriteGuard<'_, Shard<Sparse>>> {
+        match wait {
+            Wait::Block => Ok(self.lock.write()),
+            Wait::Try => self.lock.try_write().ok_or(Error::WouldBlock),
+        }
+    }
+
+    /// Publishes the number of entries after a write.
+    pub(crate) fn publish(&self, shard: &Shard<Sparse>) {
+        self.len.store(shard.len(), Ordering::Relaxed);
+    }
+}
+
+/// What stays at one address while the store lives, for the fork handlers.
+pub(crate) struct Inner {
+    pub(crate) cx: Context,
+    pub(crate) cells: Box<[Cell]>,
+    closed: AtomicBool,
+    /// Where `pop_any` goes on: shard above, order hash below.
+    pop_cursor: AtomicU64,
+    pub(crate) registered: fork::Registered,
+}
+
+/// A large-scale in-memory map from bytes to bytes, for any number of threads.
+///
+/// ```
+/// use atbr::engine::{Options, Store, Wait};
+/// let store = Store::new(&Options::default())?;
+/// store.set(b"key", b"value", Wait::Block)?;
+/// let len = store.read(b"key", Wait::Block, |value| value.len())?;
+/// assert_eq!(len, Some(5));
+/// # Ok::<(), atbr::Error>(())
+/// ```
+pub struct Store {
+    inner: Box<Inner>,
+}
+
+impl Store {
+    /// An empty store.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(options: &Options) -> Result<Store> {
+        let wanted = (options.capacity / ENTRIES_PER_SHARD).max(1).ilog2() + 1;
+        let bits = wanted.clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
+        let placer = Placer::new(Hasher::new(options.hasher, options.seed), bits);
+        let store = Self::with_placer(placer)?;
+        if options.capacity > 0 {
+            store.reserve(options.capacity)?;
+        }
+        Ok(store)
+    }
+
+    pub(crate) fn with_placer(placer: Placer) -> Result<Store> {
+        let mut cells = Vec::new();
+        try_reserve_exact(&mut cells, 1 << placer.shard_bits())?;
+        cells.resize_with(1 << placer.shard_bits(), || Cell {
+            lock: Lock::new(Shard::new()),
+            len: AtomicU64::new(0),
+            attached: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
+        });
+        let inner = Box::new(Inner {
+            cx: Context {
+                pool: Pool::default(),
+                placer,
+            },
+            cells: cells.into_boxed_slice(),
+            closed: AtomicBool::new(false),
+            pop_cursor: AtomicU64::new(0),
+            registered: fork::Registered::default(),
+        });
+        fork::register(&inner)?;
+        Ok(Store { inner })
+    }
+
+    pub(crate) fn cx(&self) -> &Context {
+        &self.inner.cx
+    }
+
+    pub(crate) fn cells(&self) -> &[Cell] {
+        &self.inner.cells
+    }
+
+    #[inline]
+    pub(crate) fn place(&self, key: &[u8]) -> (&Cell, u32) {
+        let place = self.inner.cx.placer.place(key);
+        // A shard number has as many bits as there are shards.
+        (&self.inner.cells[place.shard as usize], place.order)
+    }
+
+    /// Calls `f` with the value of a key, under the shard's read lock; None where the key is missing. O(1)
+    /// expected. `f` must not call back into the store.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`].
+    #[inline]
+    pub fn read<R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        f: impl FnOnce(ValueRef<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let (cell, order) = self.place(key);
+        let shard = cell.read(wait)?;
+        Ok(shard.get(order, key).map(f))
+    }
+
+    /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`]; nothing is counted then.
+    #[inline]
+    pub fn read_counted<R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        detached: bool,
+        f: impl FnOnce(ValueRef<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let (cell, order) = self.place(key);
+        let shard = cell.read(wait)?;
+        cell.count(detached);
+        Ok(shard.get(order, key).map(f))
+    }
+
+    /// Whether the key is there. O(1) expected.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`].
+    pub fn contains(&self, key: &[u8], wait: Wait) -> Result<bool> {
+        let (cell, order) = self.place(key);
+        Ok(cell.read(wait)?.contains(order, key))
+    }
+
+    /// As [`Store::contains`], counted as by [`Store::read_counted`].
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`]; nothing is counted then.
+    pub fn contains_counted(&self, key: &[u8], wait: Wait, detached: bool) -> Result<bool> {
+        let (cell, order) = self.place(key);
+        let shard = cell.read(wait)?;
+        cell.count(detached);
+        Ok(shard.contains(order, key))
+    }
+
+    /// Writes a value; true where the key is new. O(1) expected, amortized; the work of one call is bounded.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::OutOfMemory`], [`Error::ArenaFull`],
+    /// [`Error::Closed`], [`Error::WouldBlock`]; the store is then as it was.
+    pub fn set(&self, key: &[u8], value: &[u8], wait: Wait) -> Result<bool> {
+        limits::check_key(key.len())?;
+        limits::check_value(value.len())?;
+        let (cell, order) = self.place(key);
+        let mut shard = cell.write(wait)?;
+        let new = shard.set(self.cx(), order, key, value)?;
+        cell.publish(&shard);
+        Ok(new)
+    }
+
+    /// Takes a key out; false where it was not there. O(1) expected, amortized.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::WouldBlock`].
+    pub fn delete(&self, key: &[u8], wait: Wait) -> Result<bool> {
+        let (cell, order) = self.place(key);
+        let mut shard = cell.write(wait)?;
+        let there = shard.delete(self.cx(), order, key)?;
+        cell.publish(&shard);
+        Ok(there)
+    }
+
+    /// Reads, decides and writes as one step under the shard's write lock. `decide` sees the value (None
+    /// where the key is missing) and must not call back into the store; its error is passed on, and nothing
+    /// is written then.
+    ///
+    /// # Errors
+    /// As [`Store::set`], and those of `decide`.
+    pub fn modify<'c, R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        decide: impl FnOnce(Option<ValueRef<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        limits::check_key(key.len())?;
+        let (cell, order) = self.place(key);
+        let mut shard = cell.write(wait)?;
+        let result = shard.modify(self.cx(), order, key, decide)?;
+        cell.publish(&shard);
+        Ok(result)
+    }
+
+    /// Takes any entry out; None where there is none. O(1) amortized until the store is empty.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Closed`].
+    pub fn pop_any(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let cursor = self.inner.pop_cursor.load(Ordering::Relaxed);
+        let shards = self.cells().len();
+        let (first, mut from) = ((cursor >> 32) as usize, cursor as u32);
+        // The first shard is visited again at the end, from its start.
+        for step in 0..=shards {
+            let number = (first + step) % shards;
+            let cell = &self.cells()[number];
+            if cell.len.load(Ordering::Relaxed) > 0 {
+                let mut shard = cell.lock.write();
+                if let Some((key, value, order)) = shard.pop_from(self.cx(), from)? {
+                    cell.publish(&shard);
+                    let next = (number as u64) << 32 | u64::from(order);
+                    self.inner.pop_cursor.store(next, Ordering::Relaxed);
+                    return Ok(Some((key, value)));
+                }
+            }
+            from = 0;
+        }
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Number of entries; while other threads write, of some moment of the call for each shard. O(shards).
+    pub fn len(&self) -> usize {
+        let lens = self.cells().iter().map(|c| c.len.load(Ordering::Relaxed));
+        lens.sum::<u64>() as usize
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.cells()
+            .iter()
+            .all(|c| c.len.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Takes all entries out, a shard at a time, and gives their memory back.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn clear(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.clear_shards(Shard::clear);
+        Ok(())
+    }
+
+    fn clear_shards(&self, clear: impl Fn(&mut Shard<Sparse>, &Context)) {
+        for cell in self.cells() {
+            let mut shard = cell.lock.write();
+            clear(&mut shard, self.cx());
+            cell.publish(&shard);
+        }
+        self.cx().pool.trim();
+    }
+
+    /// Makes room in the index for so many entries more, so that adding them moves none.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Closed`].
+    pub fn reserve(&self, additional: usize) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        let share = additional.div_ceil(self.cells().len());
+        let mut shards = self.cells().iter().map(|c| c.lock.write());
+        shards.try_for_each(|mut shard| shard.reserve(self.cx(), share))
+    }
+
+    /// Moves live records together and gives free memory back to the system. In steps: no shard is locked
+    /// for longer than it takes to copy a few chunks, or to rebuild its part of the index.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Closed`]; what was done until then stays done.
+    pub fn compact(&self) -> Result<()> {
+        const CHUNKS_AT_A_TIME: u32 = 16;
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        for cell in self.cells() {
+            let steps = cell.lock.read().compact_steps();
+            for first in (0..steps).step_by(CHUNKS_AT_A_TIME as usize) {
+                let mut shard = cell.lock.write();
+                for chunk in first..(first + CHUNKS_AT_A_TIME).min(steps) {
+                    shard.compact_chunk(self.cx(), chunk)?;
+                }
+            }
+            cell.lock.write().compact_index(self.cx())?;
+        }
+        self.cx().pool.trim();
+        super::ffi::trim_malloc();
+        Ok(())
+    }
+
+    /// Frees the entries. Reads find nothing from now on, and writes end in [`Error::Closed`].
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        self.clear_shards(Shard::close);
+    }
+
+    /// Whether [`Store::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
+    }
+}
+
+impl Cell {
+    #[inline]
+    fn count(&self, detached: bool) {
+        let counter = if detached {
+            &self.detached
+        } else {
+            &self.attached
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        fork::unregister(&self.inner);
+        for cell in &mut self.inner.cells {
+            cell.lock.get_mut().dispose();
+        }
+    }
+}
