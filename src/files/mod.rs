@@ -1,3 +1,8 @@
 //! Readers and writers of files; they know the engine, the engine does not know them.
 
+pub mod mapped;
+pub mod memory;
+pub mod os_error;
+mod replace;
+mod sigbus;
 pub mod tsv;

@@ -1,1 +1,17 @@
-//! Tab-separated values.
+//! Tab-separated values: a row is a key, a tab, a value and a newline. Knows the store's interface and nothing of Python.
+//!
+//! The first tab splits; later tabs belong to the value. Bytes are kept as they are: the `\r` of a CRLF file is part of
+//! the value. A last line without a newline counts. A line without a tab, an empty one too, is an error.
+
+mod bulk;
+mod crew;
+mod estimate;
+mod input;
+mod load;
+mod report;
+mod save;
+mod scan;
+
+pub use load::{LoadFailure, LoadOptions, load};
+pub use report::{LoadReport, Progress, SaveReport};
+pub use save::save;

@@ -1,0 +1,160 @@
+//! Runs jobs on threads that live no longer than the call, while the calling thread reports progress and listens for a
+//! cancellation. Knows neither rows nor stores.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::report::Progress;
+use crate::{Error, Result};
+
+/// Time between two reports; with it Ctrl-C ends a call well within the 100 ms that it may take.
+const INTERVAL: Duration = Duration::from_millis(30);
+
+/// Called on the calling thread; [`ControlFlow::Break`] cancels.
+pub(super) type Report<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
+
+/// What the threads of a call count, and whether they are to stop.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) cancelled: AtomicBool,
+    pub(super) rows: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+impl Shared {
+    /// [`Error::Cancelled`] once the call has been cancelled.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.cancelled.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts what was read or written since the last call.
+    pub(super) fn count(&self, rows: u64, bytes: usize) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Reports at its interval.
+pub(super) struct Ticker<'a> {
+    report: &'a mut Report<'a>,
+    shared: &'a Shared,
+    totals: Progress,
+    started: Instant,
+    last: Instant,
+}
+
+impl<'a> Ticker<'a> {
+    /// `totals` says how much there will be; its other fields do not matter.
+    pub(super) fn new(report: &'a mut Report<'a>, shared: &'a Shared, totals: Progress) -> Self {
+        let now = Instant::now();
+        Ticker {
+            report,
+            shared,
+            totals,
+            started: now,
+            last: now,
+        }
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Bytes that there will be in all, where that is known.
+    pub(super) fn total_bytes(&self) -> Option<u64> {
+        self.totals.total_bytes
+    }
+
+    /// Reports if it is time to, and says whether the call has been cancelled.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        if self.last.elapsed() >= INTERVAL {
+            return self.tick_now();
+        }
+        self.shared.check()
+    }
+
+    /// Reports, and says whether the call has been cancelled.
+    pub(super) fn tick_now(&mut self) -> Result<()> {
+        let progress = Progress {
+            rows: self.shared.rows.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            seconds: self.seconds(),
+            ..self.totals
+        };
+        if (self.report)(&progress).is_break() {
+            self.shared.cancelled.store(true, Ordering::Relaxed);
+        }
+        self.last = Instant::now();
+        self.shared.check()
+    }
+
+    fn until_next(&self) -> Duration {
+        INTERVAL.saturating_sub(self.last.elapsed())
+    }
+}
+
+/// Calls `work` once for each job, on at most `threads` threads, and returns when all are done. Each call is given a
+/// function that it has to call often: it says whether to stop, and where no thread could be had it reports as well.
+pub(super) fn run<J: Send>(
+    threads: usize,
+    jobs: Vec<J>,
+    ticker: &mut Ticker<'_>,
+    work: impl Fn(J, &mut dyn FnMut() -> Result<()>) + Sync,
+) {
+    let caller = thread::current();
+    let shared = ticker.shared;
+    let threads = threads.min(jobs.len());
+    let jobs = Mutex::new(jobs.into_iter());
+    let next = || jobs.lock().next();
+    let running = AtomicUsize::new(0);
+    let labour = || {
+        let _done = OnDrop(|| {
+            running.fetch_sub(1, Ordering::Release);
+            caller.unpark();
+        });
+        while let Some(job) = next() {
+            work(job, &mut || shared.check());
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            running.fetch_add(1, Ordering::Relaxed);
+            let name = "atbr-load".to_owned();
+            if Builder::new()
+                .name(name)
+                .spawn_scoped(scope, labour)
+                .is_err()
+            {
+                // No more threads may be had: those that there are do the work, or else the calling one.
+                running.fetch_sub(1, Ordering::Relaxed);
+                break;
+            }
+        }
+        if running.load(Ordering::Acquire) == 0 {
+            while let Some(job) = next() {
+                work(job, &mut || ticker.tick());
+            }
+        }
+        while running.load(Ordering::Acquire) > 0 {
+            thread::park_timeout(ticker.until_next());
+            // Its answer is in `shared`, where the threads see it.
+            let _ = ticker.tick();
+        }
+    });
+}
+
+/// Calls its function when it goes, also when a panic makes it go.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
