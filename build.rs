@@ -50,11 +50,12 @@ fn sparsehash_include_dir() -> PathBuf {
         }
     }
     let looked: Vec<_> = candidates.iter().map(|d| d.display().to_string()).collect();
-    eprintln!(
-        "error: the headers of Google's sparsehash are not in {}: install them (Debian, Ubuntu: apt-get install libsparsehash-dev; Fedora: dnf install sparsehash-devel; macOS: brew install google-sparsehash) or set SPARSEHASH_INCLUDE_DIR",
+    println!(
+        "cargo::error=the headers of Google's sparsehash are not in {}: install them (Debian, Ubuntu: apt-get install libsparsehash-dev; Fedora: dnf install sparsehash-devel; macOS: brew install google-sparsehash) or set SPARSEHASH_INCLUDE_DIR",
         looked.join(", ")
     );
-    std::process::exit(1);
+    // Cargo prints the line above and nothing else of this script.
+    std::process::exit(0);
 }
 
 /// Copies the headers alone, so that the compiler never sees the rest of the system's include folder.
