@@ -9,7 +9,7 @@ use super::convert::{self, Input};
 use super::errors::raise;
 use super::gil;
 use super::store::PyStore;
-use crate::engine::Batch;
+use crate::engine::{Batch, Filter, Options, Page, Store};
 
 /// Keys or pairs handled at once: enough to overlap cache misses, and well under 100 ms.
 const CHUNK: usize = 4_096;
@@ -233,6 +233,28 @@ fn split<'py>(
             "update sequence element #{position} has length {}; 2 is required",
             other.len()
         ))),
+    }
+}
+
+/// A store with the entries of another; what is written meanwhile may or may not be among them.
+pub fn copy_of(py: Python<'_>, from: &Store) -> PyResult<Store> {
+    let copy = gil::detach(py, || Store::new(&Options::default())).map_err(raise)?;
+    gil::detach(py, || copy.reserve(from.len())).map_err(raise)?;
+    let (mut page, mut cursor) = (Page::default(), 0);
+    loop {
+        cursor = gil::detach(py, || {
+            let next = from.scan(cursor, &Filter::default(), CHUNK, true, &mut page)?;
+            let pairs: Vec<_> = (0..page.len())
+                .map(|i| (page.key(i), page.value(i)))
+                .collect();
+            copy.set_many(&pairs)?;
+            Ok(next)
+        })
+        .map_err(raise)?;
+        if cursor == 0 {
+            return Ok(copy);
+        }
+        py.check_signals()?;
     }
 }
 

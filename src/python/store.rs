@@ -447,7 +447,7 @@ impl PyStore {
     /// A store with a copy of the entries.
     fn _clone(&self, py: Python<'_>) -> PyResult<PyStore> {
         self.check_open()?;
-        let store = self.with_engine(py, Store::try_clone)?;
+        let store = batch::copy_of(py, &self.store)?;
         Ok(PyStore {
             store: live::register(py, store),
             reader: self.reader,
