@@ -46,10 +46,8 @@ def codec_of(values: Any) -> Codec[Any] | None:
     """
     if isinstance(values, Codec):
         return values
-    if isinstance(values, tuple):
-        if len(values) != 2 or not all(map(callable, values)):
-            raise TypeError(
-                f"values= must be str, bytes, atbr.JSON or two functions, not {values!r}"
-            )
+    if values is str or values is bytes:
+        return None
+    if isinstance(values, tuple) and len(values) == 2 and all(map(callable, values)):
         return Codec(*values)
-    return None
+    raise TypeError(f"values= must be str, bytes, atbr.JSON or two functions, not {values!r}")

@@ -95,6 +95,8 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
     ) -> Self:
         """Make the handle; `__init__` stores the entries."""
         codec = codec_of(values)
+        if keys is None:
+            raise TypeError("keys= must be str or bytes, not None")
         store = _core.Store.__new__(
             cls if codec is None else _coded(cls),
             values=values if codec is None else bytes,

@@ -11,6 +11,7 @@ use super::convert::{self, Built, Kind};
 use super::errors::raise;
 use super::gil;
 use super::lookup::Reader;
+use crate::Error;
 use crate::engine::{Filter, Page, Store};
 
 /// Entries a page holds unless the caller says otherwise: a fraction of a millisecond.
@@ -99,6 +100,11 @@ impl Entries {
                 .scan(cursor, &self.filter, self.count, values, &mut state.page)
         });
         match next {
+            // A scan of a closed store finds nothing, which must not look like the end.
+            Ok(_) if state.page.is_empty() && self.store.is_closed() => {
+                state.cursor = None;
+                Err(raise(Error::Closed))
+            }
             Ok(next) => {
                 state.cursor = Some(next).filter(|&cursor| cursor != 0);
                 Ok(true)
