@@ -76,6 +76,8 @@ def shown(progress: bool | Show | None, title: str) -> Iterator[Tick | None]:
         yield None
         return
     if progress is not True:
+        if not callable(progress):
+            raise TypeError(f"progress= must be True or a function, not {progress!r}")
         show = progress
         yield lambda *figures: _discard(show(Progress(*figures)))
         return
