@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::arena::OpenChunk;
 use super::block::Block;
-use super::pool::CHUNK;
+use super::pool::{CHUNK, Chunk, Pool};
 use super::record::{self, Parsed};
 use super::shard::{Gain, Keep};
 use super::store::{Cell, Store};
@@ -18,7 +18,10 @@ use crate::{Error, Result, limits};
 
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 const MIN_ROUND: usize = 8 << 20;
+const MIN_NEW_ROUND: usize = 64 << 20;
 const MAX_ROUND: usize = 256 << 20;
+/// A load of so many rows leaves enough free memory in malloc to be worth handing back.
+const TRIM_ROWS: u64 = 1 << 20;
 
 /// What a merge has made visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,13 +34,61 @@ pub struct Merged {
     pub replaced: u64,
 }
 
+/// Items of one stream, in chunks of the writer's own pool: large vectors that come and go would leave holes
+/// between the index's groups in malloc.
+struct Items {
+    chunks: Vec<Chunk>,
+    len: usize,
+}
+
+impl Items {
+    const IN_CHUNK: usize = CHUNK / size_of::<u64>();
+
+    /// Room for one more item.
+    #[inline]
+    fn reserve(&mut self, pool: &Pool) -> Result<()> {
+        if self.len == self.chunks.len() * Self::IN_CHUNK {
+            try_reserve(&mut self.chunks, 1)?;
+            self.chunks.push(pool.take()?);
+        }
+        Ok(())
+    }
+
+    /// Needs [`Items::reserve`].
+    #[inline]
+    fn push(&mut self, item: u64) {
+        let chunk = self.chunks[self.len / Self::IN_CHUNK];
+        // SAFETY: the place is below IN_CHUNK; a chunk starts at a page.
+        unsafe {
+            chunk
+                .memory
+                .cast::<u64>()
+                .add(self.len % Self::IN_CHUNK)
+                .write(item)
+        };
+        self.len += 1;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        let parts = self.chunks.iter().enumerate().map_while(|(i, chunk)| {
+            let len = self
+                .len
+                .checked_sub(i * Self::IN_CHUNK)?
+                .min(Self::IN_CHUNK);
+            // SAFETY: the first `len` items of the chunk were written by `push`.
+            Some(unsafe { std::slice::from_raw_parts(chunk.memory.cast::<u64>().as_ptr(), len) })
+        });
+        parts.flatten().copied()
+    }
+}
+
 /// Rows of one thread for one shard since the last merge.
 struct Stream {
     /// The chunk that is written now.
     memory: *mut u8,
     position: usize,
     /// Order hash above; below, number in `chunks` and position.
-    items: Vec<u64>,
+    items: Items,
     gain: Gain,
     chunks: Vec<OpenChunk>,
 }
@@ -49,7 +100,10 @@ impl Stream {
     const EMPTY: Stream = Stream {
         memory: std::ptr::null_mut(),
         position: CHUNK,
-        items: Vec::new(),
+        items: Items {
+            chunks: Vec::new(),
+            len: 0,
+        },
         gain: Gain {
             key_bytes: 0,
             value_bytes: 0,
@@ -94,7 +148,7 @@ impl Stream {
     /// Forgets the rows since the last merge.
     fn discard(&mut self, store: &Store) {
         if self.gain.blocks > 0 {
-            for &item in &self.items {
+            for item in self.items.iter() {
                 let chunk = &self.chunks[(item as u32 >> CHUNK_BITS) as usize];
                 let at = item as usize & (CHUNK - 1);
                 // SAFETY: items are starts of records that this stream wrote and still owns.
@@ -105,7 +159,7 @@ impl Stream {
                 }
             }
         }
-        self.items.clear();
+        self.items.len = 0;
         self.gain = Gain::default();
         // Only the first chunk can have been adopted.
         for open in self.chunks.drain(1.min(self.chunks.len())..) {
@@ -126,6 +180,8 @@ impl Stream {
 pub struct BulkWriter<'s> {
     store: &'s Store,
     streams: Box<[Stream]>,
+    /// Memory of the streams' items.
+    pool: Pool,
     rows: u64,
 }
 
@@ -145,9 +201,7 @@ impl BulkWriter<'_> {
             let cell = &self.store.cells()[place.shard as usize];
             stream.next_chunk(self.store, cell, len)?;
         }
-        if stream.items.len() == stream.items.capacity() {
-            try_reserve(&mut stream.items, 1)?;
-        }
+        stream.items.reserve(&self.pool)?;
         let block = if is_block {
             Some(Block::new(key, value)?)
         } else {
@@ -208,6 +262,7 @@ pub struct BulkLoad<'s> {
     keep: Keep,
     writers: Vec<BulkWriter<'s>>,
     reserved: bool,
+    rows: u64,
 }
 
 /// What a merging thread needs again for each shard.
@@ -238,6 +293,7 @@ impl<'s> BulkLoad<'s> {
             writers.push(BulkWriter {
                 store,
                 streams: streams.into_boxed_slice(),
+                pool: Pool::default(),
                 rows: 0,
             });
         }
@@ -246,6 +302,7 @@ impl<'s> BulkLoad<'s> {
             keep,
             writers,
             reserved: false,
+            rows: 0,
         })
     }
 
@@ -263,10 +320,17 @@ impl<'s> BulkLoad<'s> {
         self.store.reserve(additional_keys)
     }
 
-    /// Bytes of input that the next round may hold, so that rows which only replace others raise memory by a
-    /// fifth at most.
-    pub fn round_bytes(&self) -> usize {
-        (self.store.cx().pool.bytes() / 5).clamp(MIN_ROUND, MAX_ROUND)
+    /// Bytes of input that the next round may hold. Where many rows replace others (`mostly_new` false), so
+    /// few that memory rises by a fifth at most before the replaced ones are reclaimed; else up to as much
+    /// as there is already, because a round costs a pass over the index. Never so many that a merge takes
+    /// longer than about 100 ms.
+    pub fn round_bytes(&self, mostly_new: bool) -> usize {
+        let held = self.store.cx().pool.bytes();
+        if mostly_new {
+            held.clamp(MIN_NEW_ROUND, MAX_ROUND)
+        } else {
+            (held / 5).clamp(MIN_ROUND, MAX_ROUND)
+        }
     }
 
     /// Makes all pushed rows visible, shard by shard, on as many threads as there are writers.
@@ -275,7 +339,7 @@ impl<'s> BulkLoad<'s> {
     /// [`Error::Cancelled`]: none of the rows became visible. [`Error::OutOfMemory`], [`Error::ArenaFull`],
     /// [`Error::Closed`]: some of them did.
     pub fn merge(&mut self, cancel: &AtomicBool) -> Result<Merged> {
-        let rows = self.writers.iter().map(BulkWriter::rows).sum();
+        let rows: u64 = self.writers.iter().map(BulkWriter::rows).sum();
         if cancel.load(Ordering::Relaxed) {
             self.writers.iter_mut().for_each(BulkWriter::discard);
             return Err(Error::Cancelled);
@@ -317,6 +381,7 @@ impl<'s> BulkLoad<'s> {
         });
         drop(columns);
         self.writers.iter_mut().for_each(|writer| writer.rows = 0);
+        self.rows += rows;
         match failure.into_inner() {
             Some(error) => Err(error),
             None => Ok(total.into_inner()),
@@ -347,12 +412,15 @@ impl<'s> BulkLoad<'s> {
     /// # Errors
     /// [`Error::OutOfMemory`]; the rows are in all the same.
     pub fn finish(self) -> Result<()> {
-        let (store, reserved) = (self.store, self.reserved);
+        let (store, reserved, rows) = (self.store, self.reserved, self.rows);
         drop(self);
         if reserved && store.stats().load_factor < 0.5 {
             for cell in store.cells() {
                 cell.lock.write().compact_index(store.cx())?;
             }
+        }
+        if rows >= TRIM_ROWS {
+            super::ffi::trim_malloc();
         }
         Ok(())
     }
@@ -365,7 +433,7 @@ fn merge_shard(
     keep: Keep,
     scratch: &mut Scratch,
 ) -> Result<super::index::Merged> {
-    let rows: usize = streams.iter().map(|s| s.items.len()).sum();
+    let rows: usize = streams.iter().map(|s| s.items.len).sum();
     if rows == 0 {
         return Ok(super::index::Merged::default());
     }
@@ -383,7 +451,7 @@ fn merge_shard(
         gain.blocks += stream.gain.blocks;
         gain.block_bytes += stream.gain.block_bytes;
         stream.gain = Gain::default();
-        stream.items.clear();
+        stream.items.len = 0;
     }
     let merged = shard.merge(store.cx(), &scratch.sorted, gain, keep);
     for stream in streams.iter_mut() {
@@ -415,7 +483,7 @@ fn adopt_and_sort(
     ends.resize(1 << bits, 0);
     for stream in streams.iter_mut() {
         stream.seal();
-        for &item in &stream.items {
+        for item in stream.items.iter() {
             ends[bucket(item)] += 1;
         }
     }
@@ -432,7 +500,7 @@ fn adopt_and_sort(
     }
     sorted.resize(rows, 0);
     for stream in streams.iter() {
-        for &item in &stream.items {
+        for item in stream.items.iter() {
             let chunk = &stream.chunks[(item as u32 >> CHUNK_BITS) as usize];
             let number = chunk.number.map_or(0, |(number, _)| number);
             let offset = u64::from(number << CHUNK_BITS) | item & (CHUNK as u64 - 1);

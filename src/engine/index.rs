@@ -454,19 +454,27 @@ impl<T: Table> Index<T> {
         while *done < items.len() {
             let rest = &items[*done..];
             let sub = self.sub_of((rest[0] >> 32) as u32);
-            if self.tables[sub].used() >= capacity(self.tables[sub].groups) {
-                self.grow(sub, context)?;
-                continue;
-            }
             let depth = self.tables[sub].depth;
             let prefix = |i: Item| if depth == 0 { 0 } else { i >> (64 - depth) };
             let end = rest.partition_point(|&i| prefix(i) <= prefix(rest[0]));
+            // Room for all of them before the first: sorted entries would crowd a table that grows as it
+            // fills at its front.
+            let needed = self.tables[sub].used() + end as u32;
+            if needed > capacity(self.tables[sub].groups) {
+                let groups = groups_for(needed, 80);
+                if groups > MAX_GROUPS && depth < MAX_DEPTH {
+                    self.split(sub, 80, groups / 2 + 1, context)?;
+                } else {
+                    self.rebuild(sub, groups, context)?;
+                }
+                continue;
+            }
             self.merge_into(sub, &rest[..end], context, merged, done)?;
         }
         Ok(())
     }
 
-    /// Adds items to one sub-table until it is full.
+    /// Adds items to one sub-table, which has room for all of them.
     fn merge_into(
         &mut self,
         sub: usize,
@@ -476,17 +484,13 @@ impl<T: Table> Index<T> {
         done: &mut usize,
     ) -> Result<()> {
         let groups = self.tables[sub].groups;
-        let full = merged.new + u64::from(capacity(groups) - self.tables[sub].used());
         let depth = self.tables[sub].depth;
         let table = self.tables[sub]
             .table
             .as_mut()
-            .expect("grown by the caller");
+            .expect("items need room, so there is a table");
         let mut window = Window::new(groups);
         for &entry in items {
-            if merged.new == full {
-                break;
-            }
             let order = (entry >> 32) as u32;
             let offset = entry as u32;
             let start = home(order << depth, groups);

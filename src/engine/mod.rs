@@ -17,12 +17,16 @@ mod index;
 mod ops;
 mod pool;
 mod record;
+#[cfg(test)]
+mod reference;
 mod scan;
 mod shard;
 mod stats;
 mod store;
 mod sync;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};

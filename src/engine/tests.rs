@@ -1,0 +1,322 @@
+//! Structures against naive versions of themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::hash::{Hasher, HasherKind, Placer};
+use super::index::{Index, Keys, Merged, Resolve};
+use super::pool::{CHUNK, Pool};
+use super::record::{self, Parsed};
+use super::reference::Reference;
+use super::shard::{Change, Context, Shard};
+use super::table::{GROUP, GroupImage, Sparse, Table};
+use crate::Result;
+
+const GROUPS: u32 = 3;
+
+#[derive(Clone, Debug)]
+enum TableOp {
+    Put(u32, u8, u32),
+    Erase(u32),
+    Write(u32, Vec<Option<(u8, u32)>>),
+}
+
+fn table_op() -> impl Strategy<Value = TableOp> {
+    let buckets = GROUPS * GROUP;
+    prop_oneof![
+        4 => (0..buckets, 0u8..4, 0u32..1000).prop_map(|(p, t, o)| TableOp::Put(p, t, o)),
+        4 => (0..buckets).prop_map(TableOp::Erase),
+        1 => (0..GROUPS, prop::collection::vec(prop::option::of((0u8..4, 0u32..1000)), GROUP as usize))
+            .prop_map(|(g, slots)| TableOp::Write(g, slots)),
+    ]
+}
+
+fn image_of(slots: &[Option<(u8, u32)>]) -> GroupImage {
+    let mut image = GroupImage::EMPTY;
+    for (i, slot) in slots.iter().enumerate() {
+        if let &Some((tag, offset)) = slot {
+            image.set(i as u32, tag, offset);
+        }
+    }
+    image
+}
+
+fn slots_of(table: &impl Table) -> Vec<Option<(u8, u32)>> {
+    let mut image = GroupImage::EMPTY;
+    let mut slots = Vec::new();
+    for group in 0..GROUPS {
+        table.read_group(group, &mut image);
+        slots.extend((0..GROUP).map(|i| image.is_set(i).then(|| (image.tag(i), image.offset(i)))));
+    }
+    slots
+}
+
+proptest! {
+    #[test]
+    fn sparse_table_agrees_with_plain_buckets(ops in prop::collection::vec(table_op(), 1..200)) {
+        let mut sparse = Sparse::with_groups(GROUPS).unwrap();
+        let mut plain = Reference::with_groups(GROUPS).unwrap();
+        for op in ops {
+            match op {
+                // A table always has an empty bucket: its last one here.
+                TableOp::Put(p, ..) if p == GROUPS * GROUP - 1 => {}
+                TableOp::Put(p, tag, offset) => {
+                    sparse.put(p, tag, offset).unwrap();
+                    plain.put(p, tag, offset).unwrap();
+                }
+                TableOp::Erase(p) => {
+                    if slots_of(&plain)[p as usize].is_some() {
+                        sparse.erase(p);
+                        plain.erase(p);
+                    }
+                }
+                TableOp::Write(group, mut slots) => {
+                    if group == GROUPS - 1 {
+                        slots[GROUP as usize - 1] = None;
+                    }
+                    sparse.write_group(group, &image_of(&slots)).unwrap();
+                    plain.write_group(group, &image_of(&slots)).unwrap();
+                }
+            }
+            prop_assert_eq!(slots_of(&sparse), slots_of(&plain));
+            prop_assert_eq!(sparse.used(), plain.used());
+            prop_assert_eq!(sparse.tombstones(), plain.tombstones());
+            prop_assert_eq!(sparse.nonempty_groups(), plain.nonempty_groups());
+            for position in (0..GROUPS * GROUP).step_by(7) {
+                prop_assert_eq!(sparse.find_free(position), plain.find_free(position));
+                for tag in 0..4 {
+                    prop_assert_eq!(sparse.find(position, tag), plain.find(position, tag));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn record_reads_back_as_written(key_len in 0usize..300, value_len in 0usize..2100) {
+        let (key, value) = (vec![0x80; key_len], vec![0xFF; value_len]);
+        let (len, is_block) = record::encoded_len(key_len, value_len);
+        prop_assume!(!is_block);
+        let mut bytes = vec![0; len];
+        // SAFETY: the buffer has the record's length.
+        unsafe { record::write_inline(bytes.as_mut_ptr(), &key, &value) };
+        // SAFETY: a record was just written there.
+        match unsafe { record::parse(bytes.as_ptr()) } {
+            Parsed::Inline { key: k, value: v, len: l } => {
+                prop_assert_eq!(k, &key[..]);
+                prop_assert_eq!(v, &value[..]);
+                prop_assert_eq!(l, len);
+            }
+            _ => prop_assert!(false, "an inline record was written"),
+        }
+    }
+}
+
+#[test]
+fn dead_bytes_of_any_length_are_skipped_whole() {
+    for len in 1..=CHUNK {
+        let mut bytes = vec![0u8; len];
+        // SAFETY: the buffer has that length.
+        unsafe { record::write_dead(bytes.as_mut_ptr(), len) };
+        let mut at = 0;
+        while at < len {
+            // SAFETY: dead bytes were written there.
+            match unsafe { record::parse(bytes.as_ptr().add(at)) } {
+                Parsed::Dead { len } => at += len,
+                _ => panic!("dead bytes were written"),
+            }
+        }
+        assert_eq!(at, len);
+    }
+}
+
+#[test]
+fn a_small_record_costs_two_bytes() {
+    assert_eq!(record::encoded_len(63, 127), (63 + 127 + 2, false));
+    assert_eq!(record::encoded_len(64, 127), (64 + 127 + 5, false));
+    assert_eq!(record::encoded_len(63, 128), (63 + 128 + 3, false));
+}
+
+/// Offsets are their own keys: the order hash of an offset is a function of it.
+struct Spread(fn(u32) -> u32);
+
+impl Keys for Spread {
+    fn order(&self, offset: u32) -> u32 {
+        (self.0)(offset)
+    }
+
+    fn prefetch(&self, _offset: u32) {}
+}
+
+impl Resolve for Spread {
+    fn same_key(&self, a: u32, b: u32) -> bool {
+        a == b
+    }
+
+    fn keep(&mut self, old: u32, _new: u32) -> u32 {
+        old
+    }
+
+    fn discard(&mut self, _offset: u32) {}
+}
+
+fn spread_evenly(offset: u32) -> u32 {
+    offset.wrapping_mul(0x9E37_79B1)
+}
+
+fn crowd_at_the_end(offset: u32) -> u32 {
+    u32::MAX - offset % 50
+}
+
+fn index_agrees_with_a_set<T: Table>(ops: &[(u8, u32)], order: fn(u32) -> u32) {
+    let mut keys = Spread(order);
+    let mut index = Index::<T>::new();
+    let mut set = BTreeSet::new();
+    let found = |index: &Index<T>, offset: u32| index.find(order(offset), |o| o == offset);
+    for &(op, offset) in ops {
+        match op {
+            0..=5 if set.insert(offset) => index.insert(order(offset), offset, &keys).unwrap(),
+            6..=8 if set.remove(&offset) => {
+                let entry = found(&index, offset).expect("it is in the set");
+                index.remove(entry, &keys);
+            }
+            9 => {
+                let batch: BTreeSet<u32> = (offset..offset + 300).collect();
+                let mut items: Vec<u64> = batch
+                    .iter()
+                    .map(|&o| u64::from(order(o)) << 32 | u64::from(o))
+                    .collect();
+                items.sort_unstable();
+                let mut merged = Merged::default();
+                index.merge(&items, &mut keys, &mut merged).unwrap();
+                assert_eq!(merged.new as usize, batch.difference(&set).count());
+                assert_eq!(merged.old as usize, batch.intersection(&set).count());
+                set.extend(batch);
+            }
+            10 => index.join(&keys).unwrap(),
+            11 => index
+                .reserve(set.len() + offset as usize % 1000, &keys)
+                .unwrap(),
+            12 => (0..index.tables()).for_each(|sub| index.compact(sub, &keys).unwrap()),
+            _ => {}
+        }
+    }
+    for &offset in &set {
+        assert!(found(&index, offset).is_some(), "{offset} is missing");
+    }
+    let mut seen = BTreeSet::new();
+    let mut from = Some(0);
+    while let Some(cursor) = from {
+        from = index.scan(cursor, 40, &keys, |offset, _| {
+            assert!(seen.insert(offset), "{offset} was seen twice");
+        });
+    }
+    assert_eq!(seen, set);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn index_over_sparsehash_agrees_with_a_set(
+        ops in prop::collection::vec((0u8..13, 0u32..5000), 1..600),
+        crowd in any::<bool>(),
+    ) {
+        let order = if crowd { crowd_at_the_end } else { spread_evenly };
+        index_agrees_with_a_set::<Sparse>(&ops, order);
+    }
+
+    #[test]
+    fn index_over_plain_buckets_agrees_with_a_set(
+        ops in prop::collection::vec((0u8..13, 0u32..5000), 1..200),
+        crowd in any::<bool>(),
+    ) {
+        let order = if crowd { crowd_at_the_end } else { spread_evenly };
+        index_agrees_with_a_set::<Reference>(&ops, order);
+    }
+}
+
+fn context() -> Context {
+    Context {
+        pool: Pool::default(),
+        placer: Placer::new(Hasher::new(HasherKind::Fast, Some(7)), 0),
+    }
+}
+
+/// Applies an operation to a shard, and says what it answered.
+fn answer<T: Table>(
+    shard: &mut Shard<T>,
+    cx: &Context,
+    op: u8,
+    key: &[u8],
+    value: &[u8],
+) -> Result<String> {
+    let order = cx.placer.place(key).order;
+    Ok(match op {
+        0..=3 => format!("{:?}", shard.set(cx, order, key, value)?),
+        4..=5 => format!("{:?}", shard.delete(cx, order, key)?),
+        6 => shard.modify(cx, order, key, |old| {
+            Ok((
+                Change::Append(value),
+                format!("{:?}", old.map(|v| v.as_slice().to_vec())),
+            ))
+        })?,
+        7 => format!("{:?}", shard.pop_from(cx, order)?),
+        8 => {
+            for chunk in 0..shard.compact_steps() {
+                shard.compact_chunk(cx, chunk)?;
+            }
+            shard.compact_index(cx)?;
+            String::new()
+        }
+        _ => format!("{:?}", shard.get(order, key).map(|v| v.as_slice().to_vec())),
+    })
+}
+
+fn entries<T: Table>(shard: &Shard<T>, cx: &Context) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut entries = Vec::new();
+    let mut from = Some(0);
+    while let Some(cursor) = from {
+        from = shard.scan(cx, cursor, 64, |key, value| {
+            entries.push((key.to_vec(), value.as_slice().to_vec()));
+        });
+    }
+    entries
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn shard_over_sparsehash_agrees_with_shard_over_plain_buckets(
+        ops in prop::collection::vec((0u8..10, 0u32..400, 0usize..200), 1..800),
+    ) {
+        let (sparse_cx, plain_cx) = (context(), context());
+        let mut sparse = Shard::<Sparse>::new();
+        let mut plain = Shard::<Reference>::new();
+        for (op, key, len) in ops {
+            let key = format!("key {key}");
+            let value = vec![b'v'; if len > 190 { len * 100 } else { len }];
+            prop_assert_eq!(
+                answer(&mut sparse, &sparse_cx, op, key.as_bytes(), &value).unwrap(),
+                answer(&mut plain, &plain_cx, op, key.as_bytes(), &value).unwrap()
+            );
+        }
+        let left = entries(&sparse, &sparse_cx);
+        prop_assert_eq!(&left, &entries(&plain, &plain_cx));
+        let unique: BTreeMap<_, _> = left.iter().cloned().collect();
+        prop_assert_eq!(unique.len(), left.len());
+        sparse.dispose();
+        plain.dispose();
+    }
+}
+
+#[test]
+fn freed_regions_go_back_to_the_system() {
+    let pool = Pool::default();
+    let chunks: Vec<_> = (0..10_000).map(|_| pool.take().unwrap()).collect();
+    assert_eq!(pool.bytes() / CHUNK, 10_000);
+    chunks.into_iter().for_each(|chunk| pool.give(chunk));
+    pool.trim();
+    assert_eq!(pool.bytes(), 0);
+}
