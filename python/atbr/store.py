@@ -231,7 +231,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         >>> store["a"]
         '1'
         """
-        return cast("Self", self._handle(self._clone(), self._codec_of_values()))
+        return cast("Self", self._handle(_core.clone(self), self._codec_of_values()))
 
     def __copy__(self) -> Self:
         return self.copy()
@@ -256,7 +256,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         return None
 
     def _own_key(self, key: Any) -> Any:
-        kind, _, errors = self._types
+        kind, _, errors = _core.types_of(self)
         return own_key(key, kind, errors)
 
     # -- a dict's manners --------------------------------------------------------------------------
@@ -285,6 +285,12 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         """
         return StoreItems(self)
 
+    def _iter_values(self) -> Iterator[V]:
+        return _core.iter_values(self)
+
+    def _iter_items(self) -> Iterator[tuple[K, V]]:
+        return _core.iter_items(self)
+
     def update(self, entries: Any = (), /, **more: Any) -> None:
         """Store every entry of a mapping or iterable of pairs, then the keyword arguments. O(n).
 
@@ -300,7 +306,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
             pairs: Any = entries.items() if isinstance(entries, Mapping) else entries
             entries = [*pairs, *more.items()]
         if isinstance(entries, Store) and entries._codec_of_values() == self._codec_of_values():
-            self._raw().set_many(entries._raw()._iter_items())
+            self._raw().set_many(_core.iter_items(entries._raw()))
         else:
             self.set_many(entries)
 
@@ -337,9 +343,9 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Store):
-            if self._shares(other):
+            if _core.share_data(self, other):
                 return True
-            return _has_all(self._raw(), len(self), other._raw()._iter_items(), len(other))
+            return _has_all(self._raw(), len(self), _core.iter_items(other._raw()), len(other))
         if isinstance(other, Mapping):
             return _has_all(self, len(self), iter(other.items()), len(other))
         return NotImplemented
@@ -350,7 +356,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
             return f"<{name} closed>"
         count = len(self)
         entries = "1 entry" if count == 1 else f"{count:,} entries"
-        keys, values, _ = self._types
+        keys, values, _ = _core.types_of(self)
         codec = self._codec_of_values()
         text = f"<{name} {entries}"
         if keys is not str:
@@ -365,7 +371,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         >>> Store({"a": "1"}).stats().entries
         1
         """
-        return StoreStats(**self._stats())
+        return StoreStats(**_core.stats(self))
 
     def load(
         self,
@@ -406,7 +412,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
         """
         with shown(progress, f"load {os.fspath(path)}") as tick:
-            return self._load(path, threads, keep, check_memory, tick)
+            return _core.load(self, path, threads, keep, check_memory, tick)
 
     def save(
         self, path: str | os.PathLike[str], *, progress: bool | Show | None = None
@@ -426,7 +432,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
         """
         with shown(progress, f"save {os.fspath(path)}") as tick:
-            return self._save(path, tick)
+            return _core.save(self, path, tick)
 
 
 def _has_all(
@@ -458,6 +464,6 @@ def _name(codec: Codec[Any]) -> str:
     return f"({', '.join(names)})"
 
 
-atexit.register(_core._close_all)
+atexit.register(_core.close_all)
 
 from atbr.coded import CodedStore, _coded, _plain  # noqa: E402 (needs Store)

@@ -11,6 +11,7 @@ use super::convert::{self, Built, Kind};
 use super::errors::raise;
 use super::gil;
 use super::lookup::Reader;
+use super::store::PyStore;
 use crate::Error;
 use crate::engine::{Filter, Page, Store};
 
@@ -168,6 +169,18 @@ impl Entries {
             }
         }
     }
+}
+
+/// Return an iterator over a store's values; `Store.values()` is the public way.
+#[pyfunction]
+pub fn iter_values(store: &Bound<'_, PyStore>) -> PyResult<Entries> {
+    store.get().entries(What::Values, Filter::default(), 0)
+}
+
+/// Return an iterator over a store's (key, value) pairs; `Store.items()` is the public way.
+#[pyfunction]
+pub fn iter_items(store: &Bound<'_, PyStore>) -> PyResult<Entries> {
+    store.get().entries(What::Items, Filter::default(), 0)
 }
 
 #[pymethods]

@@ -27,7 +27,7 @@ pub fn register(py: Python<'_>, store: Store) -> Arc<Store> {
 
 /// Close every store that is alive; runs at the interpreter's exit.
 #[pyfunction]
-pub fn _close_all(py: Python<'_>) {
+pub fn close_all(py: Python<'_>) {
     let live = {
         let mut live = LIVE
             .lock_py_attached(py)

@@ -1,7 +1,7 @@
 //! Files, as Python sees them: progress callbacks, signals and exceptions around `crate::files`.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -140,16 +140,17 @@ fn with_progress<R: Send>(
     (result, raised)
 }
 
-/// See `atbr.Store.load`.
+/// Load a TSV file; `atbr.Store.load` is the public way.
+#[pyfunction]
 pub fn load(
-    handle: &PyStore,
-    py: Python<'_>,
-    path: &Path,
+    store: &Bound<'_, PyStore>,
+    path: PathBuf,
     threads: Option<usize>,
     keep: &str,
     check_memory: bool,
     tick: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<LoadReport> {
+    let (py, handle, path) = (store.py(), store.get(), path.as_path());
     let keep = match keep {
         "last" => Keep::Last,
         "first" => Keep::First,
@@ -197,13 +198,14 @@ pub fn load(
     })
 }
 
-/// See `atbr.Store.save`.
+/// Save as a TSV file; `atbr.Store.save` is the public way.
+#[pyfunction]
 pub fn save(
-    handle: &PyStore,
-    py: Python<'_>,
-    path: &Path,
+    store: &Bound<'_, PyStore>,
+    path: PathBuf,
     tick: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<SaveReport> {
+    let (py, handle, path) = (store.py(), store.get(), path.as_path());
     handle.check_open()?;
     let store = handle.engine();
     match with_progress(py, tick, |progress| tsv::save(store, path, progress)) {

@@ -5,10 +5,12 @@ mod convert;
 mod errors;
 mod gauge;
 mod gil;
+mod handle;
 mod iter;
 mod live;
 mod load;
 mod lookup;
+mod options;
 mod store;
 
 use pyo3::prelude::*;
@@ -17,11 +19,13 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::iter::Entries;
+    use super::handle::{clone, hold_lock, share_data, stats, types_of};
     #[pymodule_export]
-    use super::live::_close_all;
+    use super::iter::{Entries, iter_items, iter_values};
     #[pymodule_export]
-    use super::load::{LoadReport, SaveReport};
+    use super::live::close_all;
+    #[pymodule_export]
+    use super::load::{LoadReport, SaveReport, load, save};
     #[pymodule_export]
     use super::store::PyStore;
     #[pymodule_export]

@@ -3,35 +3,19 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::batch;
-use super::convert::{self, Errors, Kind};
+use super::convert::{self, Kind};
 use super::errors::raise;
-use super::gil::{self, Release};
+use super::gil;
 use super::iter::{Entries, What};
 use super::live;
-use super::load::{self, LoadReport, SaveReport};
 use super::lookup::Reader;
-use crate::engine::{Filter, Glob, HasherKind, Options, Store};
+use super::options::{self, Maybe, check_room};
+use crate::engine::{Filter, Glob, Options, Store};
 use crate::{Error, Result};
-
-/// An optional argument of which None is a value like any other.
-pub enum Maybe<'py> {
-    /// The caller left it out.
-    Missing,
-    /// What the caller passed.
-    Given(Bound<'py, PyAny>),
-}
-
-impl<'py> FromPyObject<'_, 'py> for Maybe<'py> {
-    type Error = std::convert::Infallible;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> std::result::Result<Self, Self::Error> {
-        Ok(Maybe::Given(object.to_owned()))
-    }
-}
 
 /// The compiled part of `atbr.Store`; use that class.
 #[pyclass(
@@ -48,6 +32,11 @@ pub struct PyStore {
 }
 
 impl PyStore {
+    /// A handle on a store.
+    pub fn new_handle(store: Arc<Store>, reader: Reader) -> PyStore {
+        PyStore { store, reader }
+    }
+
     /// The engine's store.
     pub fn engine(&self) -> &Arc<Store> {
         &self.store
@@ -86,7 +75,8 @@ impl PyStore {
         }
     }
 
-    fn entries(&self, what: What, filter: Filter, count: usize) -> PyResult<Entries> {
+    /// An iterator over the entries.
+    pub fn entries(&self, what: What, filter: Filter, count: usize) -> PyResult<Entries> {
         self.check_open()?;
         Ok(Entries::new(
             Arc::clone(&self.store),
@@ -97,7 +87,8 @@ impl PyStore {
         ))
     }
 
-    fn with_engine<R>(
+    /// Runs an operation of the engine detached.
+    pub fn with_engine<R>(
         &self,
         py: Python<'_>,
         work: impl FnOnce(&Store) -> Result<R>,
@@ -122,39 +113,17 @@ impl PyStore {
         release_gil: Option<&str>,
         share: Option<&Bound<'_, PyStore>>,
     ) -> PyResult<PyStore> {
-        let base = share.map_or(
-            Reader {
-                keys: Kind::Str,
-                values: Kind::Str,
-                errors: Errors::Strict,
-                release: Release::Auto,
-            },
-            |other| other.get().reader,
-        );
-        let reader = Reader {
-            keys: keys.map_or(Ok(base.keys), |kind| Kind::from_argument("keys", kind))?,
-            values: values.map_or(Ok(base.values), |kind| Kind::from_argument("values", kind))?,
-            errors: errors.map_or(Ok(base.errors), Errors::from_argument)?,
-            release: release_gil.map_or(Ok(base.release), Release::from_argument)?,
-        };
+        let reader = options::reader(share, keys, values, errors, release_gil)?;
         if let Some(other) = share {
             return Ok(PyStore {
                 store: Arc::clone(&other.get().store),
                 reader,
             });
         }
-        let hasher = match hasher {
-            "fast" => HasherKind::Fast,
-            "siphash" => HasherKind::Siphash,
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "hasher= must be 'fast' or 'siphash', not {hasher:?}"
-                )));
-            }
-        };
+        check_room(capacity)?;
         let options = Options {
             capacity,
-            hasher,
+            hasher: options::hasher(hasher)?,
             seed,
         };
         let store = gil::detach(py, || Store::new(&options)).map_err(raise)?;
@@ -216,6 +185,11 @@ impl PyStore {
     }
 
     /// Return the value of `key`, or `default` if there is none. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"})
+    /// >>> store.get("a"), store.get("b"), store.get("b", "0")
+    /// ('1', None, '0')
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -230,6 +204,10 @@ impl PyStore {
     }
 
     /// Remove `key` and return its value; if it is missing return `default`, or raise KeyError if none was given. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1"}).pop("a")
+    /// '1'
     #[pyo3(signature = (key, default=Maybe::Missing))]
     fn pop<'py>(
         &self,
@@ -245,6 +223,10 @@ impl PyStore {
     }
 
     /// Remove some entry and return it as (key, value); KeyError if the store is empty. O(1) amortized until empty.
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1"}).popitem()
+    /// ('a', '1')
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let Some((key, value)) = self.with_engine(py, Store::pop_any)? else {
             self.check_open()?;
@@ -264,6 +246,11 @@ impl PyStore {
     }
 
     /// Return the value of `key`; if it is missing store `default` first. Atomic, O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.setdefault("a", "1"), store.setdefault("a", "2")
+    /// ('1', '1')
     #[pyo3(signature = (key, default=Maybe::Missing))]
     fn setdefault<'py>(
         &self,
@@ -292,6 +279,11 @@ impl PyStore {
     }
 
     /// Remove `key`; return whether it was there. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"})
+    /// >>> store.delete("a"), store.delete("a")
+    /// (True, False)
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let bytes = self.key(key)?;
         self.reader
@@ -300,6 +292,11 @@ impl PyStore {
     }
 
     /// Store `value` only if `key` is missing; return whether it was. Atomic, O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.add("a", "1"), store.add("a", "2"), store["a"]
+    /// (True, False, '1')
     fn add(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (bytes, value) = (self.key(key)?, self.value(value)?);
         self.reader
@@ -311,6 +308,11 @@ impl PyStore {
 
     /// Append `tail` to the value of `key`, which is created if missing; return the value's new length in bytes.
     /// Atomic, O(len(tail)) amortized.
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.append("log", "ä"), store.append("log", "b"), store["log"]
+    /// (2, 3, 'äb')
     fn append(&self, key: &Bound<'_, PyAny>, tail: &Bound<'_, PyAny>) -> PyResult<usize> {
         let (bytes, tail) = (self.key(key)?, self.value(tail)?);
         self.reader
@@ -322,6 +324,11 @@ impl PyStore {
 
     /// Add `delta` to the decimal integer in the value of `key`, which is created as `initial` if missing; return the new
     /// integer. Atomic, O(1). ValueError if the value is no integer, OverflowError beyond 64 bits.
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.incr("hits"), store.incr("hits", 41), store["hits"]
+    /// (1, 42, '42')
     #[pyo3(signature = (key, delta=1, *, initial=0))]
     fn incr(&self, key: &Bound<'_, PyAny>, delta: i64, initial: i64) -> PyResult<i64> {
         let bytes = self.key(key)?;
@@ -334,6 +341,11 @@ impl PyStore {
 
     /// Store `new` only if the value of `key` equals `expected`, or if `key` is missing and `expected` is None; return
     /// whether it was stored. Atomic, O(len(expected)).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.compare_and_set("a", None, "1"), store.compare_and_set("a", "0", "2"), store["a"]
+    /// (True, False, '1')
     fn compare_and_set(
         &self,
         key: &Bound<'_, PyAny>,
@@ -351,12 +363,20 @@ impl PyStore {
     }
 
     /// Return a dict of the keys that are there, keyed by the caller's own objects. Each key is read at some moment of
-    /// the call. O(len(keys)), several times faster than one by one.
+    /// the call. O(len(keys)), several times as fast as one by one.
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1", "b": "2"}).get_many(["b", "none"])
+    /// {'b': '2'}
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
         batch::get_many(self, keys)
     }
 
     /// Return a list of the values of `keys`, in order, with `default` for each missing one. O(len(keys)).
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1", "b": "2"}).mget(["b", "none", "a"])
+    /// ['2', None, '1']
     #[pyo3(signature = (keys, default=None))]
     fn mget<'py>(
         &self,
@@ -370,17 +390,30 @@ impl PyStore {
     ///
     /// Every key and value of a sized argument is checked before the first write. From an iterator, whole chunks before a
     /// bad item stay. The exception's `written` says how many pairs are in.
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1"}).set_many({"a": "2", "b": "3"})
+    /// 1
     fn set_many(&self, entries: &Bound<'_, PyAny>) -> PyResult<usize> {
         batch::set_many(self, entries)
     }
 
     /// Remove every one of `keys`; return how many were there. O(len(keys)).
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1"}).delete_many(["a", "none"])
+    /// 1
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         batch::delete_many(self, keys)
     }
 
     /// Return an iterator of the keys that begin with `prefix` and match the glob `match` (`*`, `?`, `[a-z]`, `[^a]`,
     /// `\x`), weakly consistent. `count` is a hint of how many to fetch at once. O(entries of the store) in all.
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"user:1": "", "user:2": "", "job:1": ""})
+    /// >>> sorted(store.scan(prefix="user:")), list(store.scan(match="j*"))
+    /// (['user:1', 'user:2'], ['job:1'])
     #[pyo3(signature = (prefix=None, r#match=None, count=0))]
     fn scan(
         &self,
@@ -398,32 +431,53 @@ impl PyStore {
         self.entries(What::Keys, filter, count)
     }
 
-    /// Iterate over the values; `values()` is the public way.
-    fn _iter_values(&self) -> PyResult<Entries> {
-        self.entries(What::Values, Filter::default(), 0)
-    }
-
-    /// Iterate over the (key, value) pairs; `items()` is the public way.
-    fn _iter_items(&self) -> PyResult<Entries> {
-        self.entries(What::Items, Filter::default(), 0)
-    }
-
-    /// Make room for `additional` more entries, so that no index grows meanwhile.
-    fn reserve(&self, py: Python<'_>, additional: usize) -> PyResult<()> {
+    /// Make room for `additional` more entries, so that no index grows meanwhile. O(entries of the store).
+    ///
+    /// MemoryError if by estimate the room does not fit into the memory that is available; `check_memory=False` tries all
+    /// the same.
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.reserve(1_000)
+    /// >>> store.reserve(10**15)
+    /// Traceback (most recent call last):
+    ///     ...
+    /// MemoryError: about 10000000000000000 bytes are needed and ... are available; ...
+    #[pyo3(signature = (additional, *, check_memory=true))]
+    fn reserve(&self, py: Python<'_>, additional: usize, check_memory: bool) -> PyResult<()> {
+        self.check_open()?;
+        if check_memory {
+            check_room(additional)?;
+        }
         self.with_engine(py, |store| store.reserve(additional))
     }
 
     /// Give memory that deletions left behind back to the system. O(bytes of the store).
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1"}).compact()
     fn compact(&self, py: Python<'_>) -> PyResult<()> {
         self.with_engine(py, Store::compact)
     }
 
-    /// Remove every entry.
+    /// Remove every entry. O(bytes of the store).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"})
+    /// >>> store.clear()
+    /// >>> len(store)
+    /// 0
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.with_engine(py, Store::clear)
     }
 
     /// Free the entries; any later use raises ValueError. Closing twice is fine. Views on the same data close as well.
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"})
+    /// >>> store.close()
+    /// >>> store.closed
+    /// True
     fn close(&self, py: Python<'_>) {
         gil::detach(py, || self.store.close());
     }
@@ -444,21 +498,6 @@ impl PyStore {
         self.close(py);
     }
 
-    /// A store with a copy of the entries.
-    fn _clone(&self, py: Python<'_>) -> PyResult<PyStore> {
-        self.check_open()?;
-        let store = batch::copy_of(py, &self.store)?;
-        Ok(PyStore {
-            store: live::register(py, store),
-            reader: self.reader,
-        })
-    }
-
-    /// True if both are handles on the same data.
-    fn _shares(&self, other: &Bound<'_, PyStore>) -> bool {
-        Arc::ptr_eq(&self.store, &other.get().store)
-    }
-
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
             "a Store cannot be pickled: write it with save() and load() the file elsewhere, or send dict(store)",
@@ -468,80 +507,5 @@ impl PyStore {
     fn __sizeof__(&self) -> PyResult<usize> {
         let own = std::mem::size_of::<PyStore>() + std::mem::size_of::<pyo3::ffi::PyObject>();
         Ok(own + self.store.stats().bytes_allocated as usize)
-    }
-
-    /// (keys=, values=, errors=, release_gil=) of this handle.
-    #[getter]
-    fn _types<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, Bound<'py, PyAny>, &'static str) {
-        let errors = self.reader.errors.name().to_str().unwrap_or_default();
-        (
-            self.reader.keys.type_object(py),
-            self.reader.values.type_object(py),
-            errors,
-        )
-    }
-
-    /// The figures of `stats()`, by name.
-    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
-        self.check_open()?;
-        let stats = gil::detach(py, || self.store.stats());
-        let figures = pyo3::types::PyDict::new(py);
-        for (name, figure) in [
-            ("entries", stats.entries),
-            ("key_bytes", stats.key_bytes),
-            ("value_bytes", stats.value_bytes),
-            ("bytes_allocated", stats.bytes_allocated),
-            ("index_bytes", stats.index_bytes),
-            ("dead_bytes", stats.dead_bytes),
-            ("shards", stats.shards),
-            ("slots_moved", stats.slots_moved),
-            ("bytes_copied", stats.bytes_copied),
-            ("attached", stats.attached),
-            ("detached", stats.detached),
-        ] {
-            figures.set_item(name, figure)?;
-        }
-        figures.set_item("load_factor", stats.load_factor)?;
-        Ok(figures)
-    }
-
-    /// Load a TSV file; `atbr.Store.load` is the public way.
-    fn _load<'py>(
-        &self,
-        py: Python<'py>,
-        path: std::path::PathBuf,
-        threads: Option<usize>,
-        keep: &str,
-        check_memory: bool,
-        tick: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<LoadReport> {
-        load::load(self, py, &path, threads, keep, check_memory, tick)
-    }
-
-    /// Save as a TSV file; `atbr.Store.save` is the public way.
-    fn _save(
-        &self,
-        py: Python<'_>,
-        path: std::path::PathBuf,
-        tick: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<SaveReport> {
-        load::save(self, py, &path, tick)
-    }
-
-    /// For tests: hold the lock of `key`'s shard from the moment a byte has been written to `locked` until one can be
-    /// read from `unlock` (file descriptors).
-    fn _hold_lock(&self, key: &Bound<'_, PyAny>, locked: i32, unlock: i32) -> PyResult<()> {
-        let bytes = self.key(key)?;
-        self.with_engine(key.py(), |store| {
-            store.modify(&bytes, crate::engine::Wait::Block, |_| {
-                let mut byte = 0_u8;
-                // SAFETY: one byte of this frame, and descriptors that the caller owns.
-                unsafe {
-                    libc::write(locked, (&raw const byte).cast(), 1);
-                    libc::read(unlock, (&raw mut byte).cast(), 1);
-                }
-                Ok((crate::engine::Change::Keep, ()))
-            })
-        })
     }
 }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from atbr import Store
+from atbr._core import types_of
 
 MAX_KEY = 64 * 1024
 SURROGATE = "a\udc80b"
@@ -39,7 +40,7 @@ VALUE_USES: list[Callable[[Store[Any], Any], Any]] = [
     lambda s, v: s.add("k", v),
     lambda s, v: s.append("k", v),
     lambda s, v: s.compare_and_set("k", None, v),
-    lambda s, v: s.compare_and_set("k", v, b"" if s._types[1] is bytes else ""),
+    lambda s, v: s.compare_and_set("k", v, b"" if types_of(s)[1] is bytes else ""),
     lambda s, v: s.set_many({"k": v}),
     lambda s, v: s.update(k=v),
 ]

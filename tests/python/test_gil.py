@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from atbr import Store
+from atbr._core import hold_lock
 
 pytestmark = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is no GIL to release"
@@ -125,7 +126,7 @@ class Held:
         self._locked, locked = os.pipe()
         unlock, self._unlock = os.pipe()
         self._rest = (locked, unlock)
-        self._thread = threading.Thread(target=store._hold_lock, args=(key, locked, unlock))
+        self._thread = threading.Thread(target=hold_lock, args=(store, key, locked, unlock))
 
     def __enter__(self) -> Held:
         self._thread.start()
