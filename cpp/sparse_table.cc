@@ -119,7 +119,8 @@ void SparseTable::read_group(std::uint32_t index, GroupImage &image) const noexc
   const Slot *slot = group.nonempty_begin();
   image.bitmap = bitmap(group);
   for (std::uint64_t bits = image.bitmap; bits != 0; bits &= bits - 1, ++slot) {
-    image.slots[__builtin_ctzll(bits)] = static_cast<std::uint64_t>(slot->tag) << 32 | load_offset(*slot);
+    image.slots[__builtin_ctzll(bits)] =
+        static_cast<std::uint64_t>(slot->tag) << 32 | load_offset(*slot);
   }
 }
 
@@ -171,7 +172,8 @@ std::unique_ptr<SparseTable> new_sparse_table(std::uint32_t groups) noexcept {
   SparseTable::Allocator allocator;
   Group *array = static_cast<Group *>(memory);
   for (std::uint32_t g = 0; g < groups; ++g) new (array + g) Group(allocator);
-  SparseTable *table = allocation_must_fail() ? nullptr : new (std::nothrow) SparseTable(array, groups);
+  SparseTable *table =
+      allocation_must_fail() ? nullptr : new (std::nothrow) SparseTable(array, groups);
   if (table == nullptr) std::free(memory);
   return std::unique_ptr<SparseTable>(table);
 }

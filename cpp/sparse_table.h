@@ -125,7 +125,7 @@ class SparseTable {
   std::uint32_t find_free(std::uint32_t position) const noexcept;
   // Fills a bucket; false when memory ran out (the table is as before).
   bool put(std::uint32_t position, std::uint8_t tag, std::uint32_t offset) noexcept;
-  // Empties a bucket, leaving a tombstone where a probe must go on.
+  // Empties the bucket of a live slot, leaving a tombstone where a probe must go on.
   void erase(std::uint32_t position) noexcept;
   void read_group(std::uint32_t group, GroupImage &image) const noexcept;
   // Replaces a group by one exact allocation; false when memory ran out.
@@ -143,8 +143,8 @@ class SparseTable {
   void prefetch_slots(std::uint32_t position) const noexcept {
     const Group &group = groups_[position / kGroupBuckets];
     const std::uint64_t below = (1ull << (position % kGroupBuckets)) - 1;
-    const char *slot = reinterpret_cast<const char *>(
-        group.nonempty_begin() + __builtin_popcountll(bitmap(group) & below));
+    const char *slot = reinterpret_cast<const char *>(group.nonempty_begin() +
+                                                      __builtin_popcountll(bitmap(group) & below));
     __builtin_prefetch(slot);
     __builtin_prefetch(slot + 24);
   }

@@ -7,7 +7,6 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use super::block::Block;
-use super::failpoint;
 use super::pool::{CHUNK, Chunk, Pool};
 use super::record::{self, Parsed};
 use super::table::{try_push, try_reserve};
@@ -205,9 +204,6 @@ impl Arena {
     fn grow_first(&mut self, needed: usize) -> Result<()> {
         let old = self.first_capacity as usize;
         let new = needed.next_power_of_two().clamp(FIRST_CAPACITY, CHUNK);
-        if failpoint::hit() {
-            return Err(Error::OutOfMemory);
-        }
         // SAFETY: chunk 0 was allocated with the old capacity where that is not 0, and sizes are not 0.
         let memory = unsafe {
             if old == 0 {

@@ -8,7 +8,6 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
-use super::failpoint;
 use crate::{Error, Result};
 
 #[repr(C)]
@@ -44,9 +43,6 @@ impl Block {
     /// A block whose value is two parts, with room for `room` bytes in all.
     fn with_parts(key: &[u8], value: &[u8], tail: &[u8], room: usize) -> Result<Block> {
         let layout = Self::layout(room)?;
-        if failpoint::hit() {
-            return Err(Error::OutOfMemory);
-        }
         // SAFETY: the layout is not empty.
         let head = NonNull::new(unsafe { alloc::alloc(layout) }.cast::<Head>());
         let head = head.ok_or(Error::OutOfMemory)?;

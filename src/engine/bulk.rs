@@ -369,16 +369,21 @@ impl<'s> BulkLoad<'s> {
                 }
             }
         };
-        let worth_threads = rows > 4096;
-        thread::scope(|scope| {
-            for _ in 1..threads {
-                // Where no thread can be had, this one does the work.
-                if !worth_threads || thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
+        // Starting a thread takes longer than to merge a few rows.
+        let helpers = if rows > 4096 { threads - 1 } else { 0 };
+        if helpers == 0 {
             work();
-        });
+        } else {
+            thread::scope(|scope| {
+                for _ in 0..helpers {
+                    // Where no thread can be had, this one does the work.
+                    if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                        break;
+                    }
+                }
+                work();
+            });
+        }
         drop(columns);
         self.writers.iter_mut().for_each(|writer| writer.rows = 0);
         self.rows += rows;

@@ -1,4 +1,5 @@
-//! Failure injection at allocations, for tests (cargo feature `failpoints`); nothing in a release.
+//! Failure injection at the allocations that Rust's allocator does not see, those of C++ and of mmap, for
+//! tests (cargo feature `failpoints`); nothing in a release. A test's own allocator asks the same counter.
 
 #[cfg(feature = "failpoints")]
 mod armed {

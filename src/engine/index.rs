@@ -11,8 +11,8 @@ use super::table::{
 };
 use crate::Result;
 
-/// A sub-table of more groups is split in two: at 85 % load it holds 32,640 entries.
-pub(crate) const MAX_GROUPS: u32 = 800;
+/// A sub-table of more groups is split in two: at 85 % load it holds 16,320 entries.
+pub(crate) const MAX_GROUPS: u32 = 400;
 /// Deeper, hashes have no bits left to split by, and a table grows past [`MAX_GROUPS`] instead.
 const MAX_DEPTH: u8 = 14;
 /// Groups whose images a merge holds at a time; longer clusters take the slow way.
@@ -569,31 +569,34 @@ impl<T: Table> Index<T> {
         as_cursor(next)
     }
 
+    /// The sub-table of an order hash, unless it is empty, and the home bucket there.
+    #[inline]
+    fn table_of(&self, order: u32) -> Option<(&T, u32)> {
+        let sub = self.tables.get(self.sub_of(order))?;
+        Some((sub.table.as_ref()?, sub.home(order)))
+    }
+
     /// Asks for the group header of an order hash.
     #[inline]
     pub(crate) fn prefetch_group(&self, order: u32) {
-        if let Some(sub) = self.tables.get(self.sub_of(order)) {
-            if let Some(table) = &sub.table {
-                table.prefetch_group(sub.home(order));
-            }
+        if let Some((table, home)) = self.table_of(order) {
+            table.prefetch_group(home);
         }
     }
 
     /// Asks for the slots of an order hash; its group header should have arrived.
     #[inline]
     pub(crate) fn prefetch_slots(&self, order: u32) {
-        if let Some(sub) = self.tables.get(self.sub_of(order)) {
-            if let Some(table) = &sub.table {
-                table.prefetch_slots(sub.home(order));
-            }
+        if let Some((table, home)) = self.table_of(order) {
+            table.prefetch_slots(home);
         }
     }
 
     /// Offset of the first slot with the tag of an order hash: in most cases its record.
     #[inline]
     pub(crate) fn first_candidate(&self, order: u32) -> Option<u32> {
-        let sub = self.tables.get(self.sub_of(order))?;
-        let (offset, _) = sub.table.as_ref()?.find(sub.home(order), tag(order));
+        let (table, home) = self.table_of(order)?;
+        let (offset, _) = table.find(home, tag(order));
         (offset != NO_OFFSET).then_some(offset)
     }
 

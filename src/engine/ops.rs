@@ -1,11 +1,16 @@
 //! Operations that stand on the store's one read-modify-write.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use super::record::ValueRef;
 use super::shard::Change;
 use super::store::{Store, Wait};
+use super::table::try_reserve_exact;
 use crate::{Error, Result};
+
+/// Of a 64-bit integer, its sign included.
+const MAX_DIGITS: usize = 20;
 
 impl Store {
     /// Adds `delta` to a decimal 64-bit integer and returns the sum; a missing key counts as `initial`.
@@ -16,7 +21,11 @@ impl Store {
         self.modify(key, wait, |value| {
             let old = value.map_or(Ok(initial), |v| parse_integer(v.as_slice()))?;
             let new = old.checked_add(delta).ok_or(Error::IntegerOverflow)?;
-            Ok((Change::Put(Cow::Owned(new.to_string().into_bytes())), new))
+            let mut text = Vec::new();
+            try_reserve_exact(&mut text, MAX_DIGITS)?;
+            // Writing into a vector fails only where it cannot grow, and it need not.
+            let _ = write!(text, "{new}");
+            Ok((Change::Put(Cow::Owned(text)), new))
         })
     }
 

@@ -58,6 +58,14 @@ pub(crate) struct Shard<T> {
     closed: bool,
 }
 
+/// An entry that was taken out, and its order hash.
+#[derive(Debug)]
+pub(crate) struct Popped {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) order: u32,
+}
+
 /// Reads keys for the index.
 struct ArenaKeys<'s> {
     arena: &'s Arena,
@@ -356,12 +364,8 @@ impl<T: Table> Shard<T> {
         })
     }
 
-    /// Takes out the first entry at or after a cursor; returns key, value and its order hash.
-    pub(crate) fn pop_from(
-        &mut self,
-        cx: &Context,
-        from: u32,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>, u32)>> {
+    /// Takes out the first entry at or after a cursor.
+    pub(crate) fn pop_from(&mut self, cx: &Context, from: u32) -> Result<Option<Popped>> {
         const BUCKETS: u32 = 8;
         if self.closed {
             return Err(Error::Closed);
@@ -395,7 +399,7 @@ impl<T: Table> Shard<T> {
             Parsed::Dead { .. } => return Ok(None),
         }
         self.delete(cx, order, &key)?;
-        Ok(Some((key, value, order)))
+        Ok(Some(Popped { key, value, order }))
     }
 
     /// Sizes the index for so many entries more.

@@ -11,7 +11,7 @@ use super::pool::Pool;
 use super::record::ValueRef;
 use super::shard::{Change, Context, Shard};
 use super::sync::Lock;
-use super::table::{Sparse, try_reserve_exact};
+use super::table::{Sparse, try_box, try_reserve_exact};
 use crate::{Error, Result, limits};
 
 const MIN_SHARD_BITS: u32 = 7;
@@ -118,7 +118,7 @@ impl Store {
             attached: AtomicU64::new(0),
             detached: AtomicU64::new(0),
         });
-        let inner = Box::new(Inner {
+        let inner = try_box(Inner {
             cx: Context {
                 pool: Pool::default(),
                 placer,
@@ -127,7 +127,7 @@ impl Store {
             closed: AtomicBool::new(false),
             pop_cursor: AtomicU64::new(0),
             registered: fork::Registered::default(),
-        });
+        })?;
         fork::register(&inner)?;
         Ok(Store { inner })
     }
@@ -263,11 +263,11 @@ impl Store {
             let cell = &self.cells()[number];
             if cell.len.load(Ordering::Relaxed) > 0 {
                 let mut shard = cell.lock.write();
-                if let Some((key, value, order)) = shard.pop_from(self.cx(), from)? {
+                if let Some(popped) = shard.pop_from(self.cx(), from)? {
                     cell.publish(&shard);
-                    let next = (number as u64) << 32 | u64::from(order);
+                    let next = (number as u64) << 32 | u64::from(popped.order);
                     self.inner.pop_cursor.store(next, Ordering::Relaxed);
-                    return Ok(Some((key, value)));
+                    return Ok(Some((popped.key, popped.value)));
                 }
             }
             from = 0;

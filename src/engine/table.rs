@@ -3,8 +3,8 @@
 
 use cxx::UniquePtr;
 
+use super::ffi;
 pub(crate) use super::ffi::GroupImage;
-use super::{failpoint, ffi};
 use crate::{Error, Result};
 
 /// Buckets of one group.
@@ -64,7 +64,7 @@ pub(crate) trait Table: Sized + Send + Sync {
     fn find_free(&self, position: u32) -> u32;
     /// Fills a bucket. Fails only where the bucket was empty, and then changes nothing.
     fn put(&mut self, position: u32, tag: u8, offset: u32) -> Result<()>;
-    /// Empties a bucket.
+    /// Empties the bucket of a live slot.
     fn erase(&mut self, position: u32);
     /// Spreads a group out.
     fn read_group(&self, group: u32, image: &mut GroupImage);
@@ -172,9 +172,6 @@ pub(crate) fn try_reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> 
     if vec.capacity() - vec.len() >= additional {
         return Ok(());
     }
-    if failpoint::hit() {
-        return Err(Error::OutOfMemory);
-    }
     vec.try_reserve(additional).map_err(|_| Error::OutOfMemory)
 }
 
@@ -182,9 +179,6 @@ pub(crate) fn try_reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> 
 pub(crate) fn try_reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
     if vec.capacity() - vec.len() >= additional {
         return Ok(());
-    }
-    if failpoint::hit() {
-        return Err(Error::OutOfMemory);
     }
     vec.try_reserve_exact(additional)
         .map_err(|_| Error::OutOfMemory)
@@ -202,4 +196,19 @@ pub(crate) fn try_copy(to: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
     try_reserve_exact(to, bytes.len())?;
     to.extend_from_slice(bytes);
     Ok(())
+}
+
+/// `Box::new` that can fail.
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
+    let mut one = Vec::new();
+    try_reserve_exact(&mut one, 1)?;
+    one.push(value);
+    // Exactly one item: nothing is reallocated.
+    let slice: Box<[T; 1]> = one
+        .into_boxed_slice()
+        .try_into()
+        .map_err(|_| Error::OutOfMemory)?;
+    let raw: *mut [T; 1] = Box::into_raw(slice);
+    // SAFETY: an array of one T has T's layout, and the box was just given up.
+    Ok(unsafe { Box::from_raw(raw.cast::<T>()) })
 }

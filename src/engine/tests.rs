@@ -10,7 +10,7 @@ use super::pool::{CHUNK, Pool};
 use super::record::{self, Parsed};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
-use super::table::{GROUP, GroupImage, Sparse, Table};
+use super::table::{GROUP, GroupImage, Sparse, TOMBSTONE, Table};
 use crate::Result;
 
 const GROUPS: u32 = 3;
@@ -66,7 +66,7 @@ proptest! {
                     plain.put(p, tag, offset).unwrap();
                 }
                 TableOp::Erase(p) => {
-                    if slots_of(&plain)[p as usize].is_some() {
+                    if slots_of(&plain)[p as usize].is_some_and(|(_, offset)| offset != TOMBSTONE) {
                         sparse.erase(p);
                         plain.erase(p);
                     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::crew;
 use super::input::{Block, Input, Poll, after_newline, whole_rows};
 use super::load::{Load, is_too_long};
+use super::repeats;
 use super::scan::{self, Stop};
 use crate::engine::{BulkLoad, BulkWriter, Merged};
 use crate::{Error, Result};
@@ -30,9 +31,15 @@ pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -
 }
 
 fn rounds(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, input: &mut dyn Input) -> Result<()> {
+    let mostly_new = input
+        .ahead()
+        .is_some_and(|rows| repeats::mostly_new(load.store, rows));
     loop {
         load.ticker.tick()?;
-        let goal = bulk.round_bytes().min(load.options.round_bytes).max(1);
+        let goal = bulk
+            .round_bytes(mostly_new)
+            .min(load.options.round_bytes)
+            .max(1);
         let block = match input.next_rows(goal, &mut || load.ticker.tick()) {
             Ok(block) => block,
             Err(failure) => return Err(load.unread(failure)),

@@ -33,6 +33,11 @@ pub(super) trait Input {
         goal: usize,
         poll: &mut Poll<'_>,
     ) -> std::result::Result<Block<'_>, Failure>;
+
+    /// All that is still to come, where it can be looked at before it is read.
+    fn ahead(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// Called now and then; its error ends what the caller is doing.
@@ -78,6 +83,10 @@ impl Input for MappedInput<'_> {
             bytes: &rest[..length],
             mapped: Some(self.mapped),
         })
+    }
+
+    fn ahead(&self) -> Option<&[u8]> {
+        Some(&self.mapped.as_bytes()[self.position..])
     }
 }
 

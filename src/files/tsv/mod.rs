@@ -8,6 +8,7 @@ mod crew;
 mod estimate;
 mod input;
 mod load;
+mod repeats;
 mod report;
 mod save;
 mod scan;

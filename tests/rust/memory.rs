@@ -1,0 +1,278 @@
+//! Memory runs out at every allocation there is, one after the other: those of Rust by the allocator below,
+//! those of C++ and mmap by the engine's failpoints. Each ends in an error, with the store whole.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use atbr::Error;
+use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Store, Wait, failpoint};
+
+struct Failing;
+
+// SAFETY: passes everything on to the system's allocator, or fails as an allocator may.
+unsafe impl GlobalAlloc for Failing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if failpoint::hit() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if failpoint::hit() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Failing = Failing;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn contents(store: &Store) -> Map {
+    let (mut map, mut page, mut cursor) = (Map::new(), Page::default(), 0);
+    loop {
+        cursor = store
+            .scan(cursor, &Filter::default(), 1000, true, &mut page)
+            .unwrap();
+        map.extend((0..page.len()).map(|i| (page.key(i).to_vec(), page.value(i).to_vec())));
+        if cursor == 0 {
+            assert_eq!(map.len(), store.len());
+            assert_eq!(map.len() as u64, store.stats().entries);
+            return map;
+        }
+    }
+}
+
+fn key(i: usize) -> Vec<u8> {
+    format!("key {i}").into_bytes()
+}
+
+fn filled(entries: usize) -> Store {
+    let store = Store::new(&Options {
+        seed: Some(1),
+        ..Options::default()
+    })
+    .unwrap();
+    for i in 0..entries {
+        store.set(&key(i), b"value", Wait::Block).unwrap();
+    }
+    store
+}
+
+/// Runs `act` on fresh stores, failing allocation 0, 1, 2 and so on, until none is left to fail. `allowed`
+/// says whether what a failed call left behind is right. Returns the number of sites.
+fn fail_everywhere(
+    what: &str,
+    make: impl Fn() -> Store,
+    act: impl Fn(&Store) -> Result<(), Error>,
+    allowed: impl Fn(&Map, &Map) -> bool,
+) -> u64 {
+    let reference = make();
+    let before = contents(&reference);
+    failpoint::arm(None);
+    act(&reference).unwrap();
+    let sites = failpoint::disarm();
+    let after = contents(&reference);
+    for site in 0..sites {
+        let store = make();
+        failpoint::arm(Some(site));
+        let outcome = act(&store);
+        failpoint::disarm();
+        let left = contents(&store);
+        match outcome {
+            // Some allocations can be done without: a smaller table, a step of compaction.
+            Ok(()) => assert_eq!(left, after, "{what}, site {site}"),
+            Err(Error::OutOfMemory) => {
+                assert!(
+                    left == before || allowed(&left, &after),
+                    "{what}, site {site}"
+                );
+            }
+            Err(error) => panic!("{what}, site {site}: {error}"),
+        }
+        act(&store).unwrap();
+        assert_eq!(
+            contents(&store),
+            after,
+            "{what} after the failure at site {site}"
+        );
+        store.compact().unwrap();
+        assert_eq!(contents(&store), after, "{what}, compacted, site {site}");
+    }
+    println!("{what}: {sites} sites");
+    sites
+}
+
+fn nothing_else(_left: &Map, _after: &Map) -> bool {
+    false
+}
+
+fn a_part(left: &Map, after: &Map) -> bool {
+    left.iter()
+        .all(|(key, value)| after.get(key) == Some(value))
+}
+
+#[test]
+fn an_insert_that_fails_leaves_the_store_as_it_was() {
+    let set = |key: &'static [u8], len: usize| {
+        move |store: &Store| store.set(key, &vec_of(len), Wait::Block).map(drop)
+    };
+    // The values are made outside of the count.
+    static VALUE: [u8; 70_000] = [7; 70_000];
+    fn vec_of(len: usize) -> &'static [u8] {
+        &VALUE[..len]
+    }
+    let mut sites = 0;
+    for entries in [0, 1, 5000] {
+        for len in [0, 100, 2000, 3000, 70_000] {
+            let name = format!("insert of {len} bytes into {entries}");
+            sites += fail_everywhere(&name, || filled(entries), set(b"new", len), nothing_else);
+        }
+    }
+    for len in [0, 5, 2000, 70_000] {
+        let name = format!("overwrite by {len} bytes");
+        sites += fail_everywhere(&name, || filled(100), set(b"key 7", len), nothing_else);
+    }
+    assert!(sites > 0);
+    println!("inserts: {sites} sites in all");
+}
+
+#[test]
+fn growth_that_fails_leaves_the_store_as_it_was() {
+    // One shard's worth of growth: each key is inserted on its own, so most sites are in rebuilds.
+    let mut sites = 0;
+    for entries in (0..9000).step_by(1500) {
+        let fresh: Vec<_> = (entries..entries + 300).map(key).collect();
+        let act = |store: &Store| {
+            for key in &fresh {
+                store.set(key, b"value", Wait::Block)?;
+            }
+            Ok(())
+        };
+        let name = format!("growth from {entries}");
+        sites += fail_everywhere(&name, || filled(entries), act, a_part);
+    }
+    println!("growth: {sites} sites in all");
+    let reserve = |store: &Store| store.reserve(40_000);
+    assert!(fail_everywhere("reserve", || filled(3000), reserve, nothing_else) > 100);
+}
+
+#[test]
+fn other_writes_that_fail_leave_the_store_as_it_was() {
+    let big = || {
+        let store = filled(2000);
+        store.set(b"big", &[1; 10_000], Wait::Block).unwrap();
+        store
+    };
+    static TAIL: [u8; 9000] = [2; 9000];
+    let append = |key: &'static [u8]| {
+        move |store: &Store| match store.get(key)? {
+            Some(value) if value.ends_with(&TAIL) => Ok(()),
+            _ => store.append(key, &TAIL, Wait::Block).map(drop),
+        }
+    };
+    fail_everywhere("append to a block", big, append(b"big"), nothing_else);
+    fail_everywhere(
+        "append to a small value",
+        big,
+        append(b"key 1"),
+        nothing_else,
+    );
+    fail_everywhere("append to nothing", big, append(b"new"), nothing_else);
+    let incr = |store: &Store| {
+        store.delete(b"n", Wait::Block)?;
+        store.incr(b"n", 1, 41, Wait::Block).map(drop)
+    };
+    fail_everywhere("incr", big, incr, nothing_else);
+    let pairs: Vec<_> = (1000..4000).map(|i| (key(i), key(i))).collect();
+    let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(k, v)| (&k[..], &v[..])).collect();
+    let set_many = |store: &Store| store.set_many(&pairs).map(drop);
+    let known = |left: &Map, after: &Map| {
+        left.iter()
+            .all(|(k, v)| after.get(k) == Some(v) || v == b"value")
+    };
+    fail_everywhere("set_many", big, set_many, known);
+    let keys: Vec<_> = (100..400).map(key).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(|k| &k[..]).collect();
+    let delete_many = |store: &Store| store.delete_many(&keys).map(drop);
+    fail_everywhere("delete_many", big, delete_many, |left, after| {
+        after.keys().all(|key| left.contains_key(key))
+    });
+    let compact = |store: &Store| store.compact();
+    let loose = || {
+        let store = filled(30_000);
+        (0..27_000).for_each(|i| drop(store.delete(&key(i), Wait::Block)));
+        store
+    };
+    assert!(fail_everywhere("compact", loose, compact, nothing_else) > 50);
+}
+
+#[test]
+fn reads_that_fail_give_an_error() {
+    let keys: Vec<_> = (0..300).map(key).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(|k| &k[..]).collect();
+    let read = |store: &Store| {
+        let (mut batch, mut page) = (Batch::default(), Page::default());
+        store.get_many(&keys, &mut batch)?;
+        store.scan(0, &Filter::default(), 100, true, &mut page)?;
+        store.get(b"key 1").map(drop)
+    };
+    assert!(fail_everywhere("reads", || filled(300), read, nothing_else) > 10);
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_an_error() {
+    let make = || {
+        Store::new(&Options {
+            capacity: 100_000,
+            ..Options::default()
+        })
+    };
+    failpoint::arm(None);
+    make().unwrap();
+    let sites = failpoint::disarm();
+    for site in 0..sites {
+        failpoint::arm(Some(site));
+        let made = make();
+        failpoint::disarm();
+        assert!(
+            matches!(made.map(drop), Err(Error::OutOfMemory)),
+            "site {site}"
+        );
+    }
+    println!("making a store: {sites} sites");
+}
+
+#[test]
+fn a_bulk_load_that_fails_leaves_a_store_that_works() {
+    let rows: Vec<_> = (500..4000)
+        .map(|i| (key(i), if i % 100 == 0 { vec![3; 3000] } else { key(i) }))
+        .collect();
+    let load = |store: &Store| {
+        let mut bulk = BulkLoad::new(store, 1, Keep::Last)?;
+        for round in rows.chunks(2000) {
+            for (key, value) in round {
+                bulk.writers()[0].push(key, value)?;
+            }
+            bulk.merge(&AtomicBool::new(false))?;
+            bulk.reserve(2000)?;
+        }
+        bulk.finish()
+    };
+    let rows_only = |left: &Map, after: &Map| {
+        left.iter()
+            .all(|(k, v)| after.get(k) == Some(v) || v == b"value")
+    };
+    assert!(fail_everywhere("bulk load", || filled(1000), load, rows_only) > 500);
+}
