@@ -3,7 +3,7 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
 
 use super::convert::{self, Input};
 use super::errors::raise;
@@ -69,12 +69,11 @@ fn read<'py>(
     handle.check_open()?;
     let mut batch = Batch::default();
     in_chunks(keys, |chunk| {
-        let inputs = keys_of(handle, chunk)?;
-        let slices: Vec<&[u8]> = inputs.iter().map(|input| &**input).collect();
-        gil::detach(py, || store.get_many(&slices, &mut batch)).map_err(raise)?;
+        let slices = keys_of(handle, chunk)?;
+        gil::detach(py, || store.get_many(&slices.list, &mut batch)).map_err(raise)?;
         for (index, key) in chunk.iter().enumerate() {
             let value = match batch.get(index) {
-                Some(data) => Some(reader.object(py, data, slices[index])?),
+                Some(data) => Some(reader.object(py, data, slices.list[index])?),
                 None => None,
             };
             each(key, value)?;
@@ -84,13 +83,38 @@ fn read<'py>(
     handle.check_open()
 }
 
-fn keys_of<'a>(handle: &PyStore, chunk: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<Input<'a>>> {
+fn keys_of<'a>(handle: &PyStore, chunk: &'a [Bound<'_, PyAny>]) -> PyResult<Slices<'a>> {
     let errors = handle.reader().errors;
-    let mut inputs = Vec::with_capacity(chunk.len());
+    let mut slices = Slices::default();
+    slices.list.reserve(chunk.len());
     for key in chunk {
-        inputs.push(convert::key(key, errors)?);
+        let slice = slices.hold(convert::key(key, errors)?);
+        slices.list.push(slice);
     }
-    Ok(inputs)
+    Ok(slices)
+}
+
+/// The bytes of many arguments, ready for the engine without a second list.
+#[derive(Default)]
+struct Slices<'a> {
+    list: Vec<&'a [u8]>,
+    /// What `list` borrows from beside the arguments.
+    copies: Vec<Vec<u8>>,
+}
+
+impl<'a> Slices<'a> {
+    fn hold(&mut self, input: Input<'a>) -> &'a [u8] {
+        match input {
+            Input::Borrowed(slice) => slice,
+            Input::Copied(copy) => {
+                // SAFETY: the copy's memory stays where it is, unchanged, until `copies` is dropped, which is never
+                // before `list`; both are private to this module, which lets no slice outlive its Slices.
+                let slice = unsafe { std::slice::from_raw_parts(copy.as_ptr(), copy.len()) };
+                self.copies.push(copy);
+                slice
+            }
+        }
+    }
 }
 
 /// See [`PyStore`]'s method of the same name.
@@ -128,9 +152,8 @@ pub fn delete_many(handle: &PyStore, keys: &Bound<'_, PyAny>) -> PyResult<usize>
     }
     let mut deleted = 0;
     in_chunks(keys, |chunk| {
-        let inputs = keys_of(handle, chunk)?;
-        let slices: Vec<&[u8]> = inputs.iter().map(|input| &**input).collect();
-        deleted += gil::detach(keys.py(), || store.delete_many(&slices)).map_err(raise)?;
+        let slices = keys_of(handle, chunk)?;
+        deleted += gil::detach(keys.py(), || store.delete_many(&slices.list)).map_err(raise)?;
         Ok(())
     })?;
     Ok(deleted)
@@ -140,7 +163,7 @@ pub fn delete_many(handle: &PyStore, keys: &Bound<'_, PyAny>) -> PyResult<usize>
 pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>) -> PyResult<usize> {
     handle.check_open()?;
     let pairs = pairs_of(entries)?;
-    if can_be_read_twice(&pairs)? {
+    if !is_plain_and_good(handle, entries) && can_be_read_twice(&pairs)? {
         let mut position = 0;
         in_chunks(&pairs, |chunk| {
             convert_pairs(handle, chunk, &mut position, |_| Ok(()))
@@ -160,6 +183,25 @@ pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>) -> PyResult<usize>
         Ok(()) => Ok(new),
         Err(error) => Err(with_written(pairs.py(), error, written)),
     }
+}
+
+/// True for a dict of which every key and value has been checked, without making a tuple for each.
+fn is_plain_and_good(handle: &PyStore, entries: &Bound<'_, PyAny>) -> bool {
+    let reader = handle.reader();
+    let is_plain = |object: &Bound<'_, PyAny>| {
+        object.is_exact_instance_of::<PyString>() || object.is_exact_instance_of::<PyBytes>()
+    };
+    entries.cast_exact::<PyDict>().is_ok_and(|dict| {
+        // Converting str and bytes runs no Python code, so that nothing changes the dict meanwhile.
+        dict.iter().all(|(key, value)| {
+            is_plain(&key)
+                && is_plain(&value)
+                && convert::key(&key, reader.errors).is_ok_and(|key| {
+                    convert::value(&value, reader.values, reader.errors)
+                        .is_ok_and(|value| convert::check_lengths(&key, &value).is_ok())
+                })
+        })
+    })
 }
 
 /// The pairs of a mapping, of an object with `keys()` as `dict.update` takes it, or of an iterable.
@@ -192,30 +234,28 @@ fn convert_pairs(
     work: impl FnOnce(&[(&[u8], &[u8])]) -> PyResult<()>,
 ) -> PyResult<()> {
     let reader = handle.reader();
-    let mut objects = Vec::with_capacity(chunk.len());
+    let mut tuples = Vec::with_capacity(chunk.len());
     for item in chunk {
-        objects.push(split(item, *position)?);
+        tuples.push(as_pair(item, *position)?);
         *position += 1;
     }
-    let mut inputs = Vec::with_capacity(chunk.len());
-    for (key, value) in &objects {
-        let key = convert::key(key, reader.errors)?;
-        let value = convert::value(value, reader.values, reader.errors)?;
-        convert::check_lengths(&key, &value).map_err(raise)?;
-        inputs.push((key, value));
+    let mut held = Slices::default();
+    let mut slices = Vec::with_capacity(chunk.len());
+    for tuple in &tuples {
+        // as_pair has checked that there are two.
+        let [key, value] = tuple.as_slice() else {
+            continue;
+        };
+        let key = held.hold(convert::key(key, reader.errors)?);
+        let value = held.hold(convert::value(value, reader.values, reader.errors)?);
+        convert::check_lengths(key, value).map_err(raise)?;
+        slices.push((key, value));
     }
-    let slices: Vec<(&[u8], &[u8])> = inputs
-        .iter()
-        .map(|(key, value)| (&**key, &**value))
-        .collect();
     work(&slices)
 }
 
 /// One pair, with the messages of `dict.update`.
-fn split<'py>(
-    item: &Bound<'py, PyAny>,
-    position: usize,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+fn as_pair<'py>(item: &Bound<'py, PyAny>, position: usize) -> PyResult<Bound<'py, PyTuple>> {
     let pair = match item.cast_exact::<PyTuple>() {
         Ok(tuple) => tuple.clone(),
         Err(_) => match item.try_iter() {
@@ -227,11 +267,10 @@ fn split<'py>(
             }
         },
     };
-    match pair.as_slice() {
-        [key, value] => Ok((key.clone(), value.clone())),
+    match pair.len() {
+        2 => Ok(pair),
         other => Err(PyValueError::new_err(format!(
-            "update sequence element #{position} has length {}; 2 is required",
-            other.len()
+            "update sequence element #{position} has length {other}; 2 is required"
         ))),
     }
 }
