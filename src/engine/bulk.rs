@@ -20,7 +20,7 @@ const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 const MIN_ROUND: usize = 8 << 20;
 const MIN_NEW_ROUND: usize = 64 << 20;
 const MAX_ROUND: usize = 256 << 20;
-/// A load of so many rows leaves enough free memory in malloc to be worth handing back.
+/// A load of so many rows leaves enough free memory to be worth handing back.
 const TRIM_ROWS: u64 = 1 << 20;
 
 /// What a merge has made visible.
@@ -321,7 +321,7 @@ impl<'s> BulkLoad<'s> {
     }
 
     /// Bytes of input that the next round may hold. Where many rows replace others (`mostly_new` false), so
-    /// few that memory rises by a fifth at most before the replaced ones are reclaimed; else up to as much
+    /// few that memory rises by an eighth at most before the replaced ones are reclaimed; else up to as much
     /// as there is already, because a round costs a pass over the index. Never so many that a merge takes
     /// longer than about 100 ms.
     pub fn round_bytes(&self, mostly_new: bool) -> usize {
@@ -329,7 +329,7 @@ impl<'s> BulkLoad<'s> {
         if mostly_new {
             held.clamp(MIN_NEW_ROUND, MAX_ROUND)
         } else {
-            (held / 5).clamp(MIN_ROUND, MAX_ROUND)
+            (held / 8).clamp(MIN_ROUND, MAX_ROUND)
         }
     }
 
@@ -425,6 +425,8 @@ impl<'s> BulkLoad<'s> {
             }
         }
         if rows >= TRIM_ROWS {
+            // Rounds that replaced much leave free chunks, and freed groups.
+            store.cx().pool.trim();
             super::ffi::trim_malloc();
         }
         Ok(())

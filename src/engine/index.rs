@@ -461,7 +461,13 @@ impl<T: Table> Index<T> {
             // fills at its front.
             let needed = self.tables[sub].used() + end as u32;
             if needed > capacity(self.tables[sub].groups) {
-                let groups = groups_for(needed, 80);
+                // A table that has to grow now will have to again; a fresh one is just right.
+                let slack = if self.tables[sub].used() == 0 {
+                    0
+                } else {
+                    needed / 4
+                };
+                let groups = groups_for(needed + slack, 80);
                 if groups > MAX_GROUPS && depth < MAX_DEPTH {
                     self.split(sub, 80, groups / 2 + 1, context)?;
                 } else {

@@ -100,21 +100,26 @@ impl Region {
         self.len / CHUNK
     }
 
-    fn take(&mut self) -> Option<Chunk> {
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.returned = self.returned.min(self.free.len());
-                number as usize
-            }
-            None if self.top < self.chunks() => {
-                self.top += 1;
-                self.top - 1
-            }
-            None => return None,
-        };
+    /// A chunk that was handed out before.
+    fn take_used(&mut self) -> Option<Chunk> {
+        let number = self.free.pop()? as usize;
+        self.returned = self.returned.min(self.free.len());
+        Some(self.chunk(number))
+    }
+
+    /// A chunk that was never handed out and has no memory yet.
+    fn take_fresh(&mut self) -> Option<Chunk> {
+        if self.top == self.chunks() {
+            return None;
+        }
+        self.top += 1;
+        Some(self.chunk(self.top - 1))
+    }
+
+    fn chunk(&self, number: usize) -> Chunk {
         // SAFETY: `number` is below `chunks()`, so the address lies within the mapping.
         let memory = unsafe { self.base.add(number * CHUNK) };
-        Some(Chunk { memory })
+        Chunk { memory }
     }
 
     fn number_of(&self, chunk: Chunk) -> Option<usize> {
@@ -151,10 +156,12 @@ impl Drop for Region {
 
 #[derive(Default)]
 struct Inner {
-    /// By address.
+    /// By falling address: the system maps new regions below old ones, so that the old ones come first.
     regions: Vec<Region>,
-    /// No region before this one has a chunk.
-    first_with_room: usize,
+    /// No region before this one has a chunk that was handed out before.
+    first_with_used: usize,
+    /// No region before this one has a chunk that was never handed out.
+    first_with_fresh: usize,
 }
 
 /// The chunks of one store.
@@ -191,7 +198,7 @@ impl Pool {
     pub(crate) fn trim(&self) {
         let mut pool = self.lock();
         pool.0.regions.retain(|r| !r.is_free());
-        pool.0.first_with_room = 0;
+        (pool.0.first_with_used, pool.0.first_with_fresh) = (0, 0);
         pool.0.regions.iter_mut().for_each(Region::return_free);
     }
 
@@ -210,44 +217,51 @@ impl Pool {
 pub(crate) struct PoolGuard<'p>(MutexGuard<'p, Inner>);
 
 impl PoolGuard<'_> {
-    /// Takes from the first region that has a chunk, so that regions at the end become free.
+    /// Takes a chunk that holds memory already where there is one, and from the first region that has one, so that
+    /// regions at the end become free.
     pub(crate) fn take(&mut self) -> Result<Chunk> {
         let pool = &mut *self.0;
-        while let Some(region) = pool.regions.get_mut(pool.first_with_room) {
-            if let Some(chunk) = region.take() {
+        while let Some(region) = pool.regions.get_mut(pool.first_with_used) {
+            if let Some(chunk) = region.take_used() {
                 return Ok(chunk);
             }
-            pool.first_with_room += 1;
+            pool.first_with_used += 1;
+        }
+        while let Some(region) = pool.regions.get_mut(pool.first_with_fresh) {
+            if let Some(chunk) = region.take_fresh() {
+                return Ok(chunk);
+            }
+            pool.first_with_fresh += 1;
         }
         let mut region = if pool.regions.is_empty() {
             Region::map(FIRST_REGION, false)?
         } else {
             Region::map(REGION, true)?
         };
-        let chunk = region.take().ok_or(Error::OutOfMemory)?;
+        let chunk = region.take_fresh().ok_or(Error::OutOfMemory)?;
         try_reserve(&mut pool.regions, 1)?;
-        let at = pool.regions.partition_point(|r| r.base < region.base);
+        let at = pool.regions.partition_point(|r| r.base > region.base);
         pool.regions.insert(at, region);
-        pool.first_with_room = pool.first_with_room.min(at);
+        pool.first_with_used = pool.first_with_used.min(at);
+        pool.first_with_fresh = pool.first_with_fresh.min(at);
         Ok(chunk)
     }
 
     pub(crate) fn give(&mut self, chunk: Chunk) {
         let pool = &mut *self.0;
-        let after = pool.regions.partition_point(|r| r.base <= chunk.memory);
-        let at = after.saturating_sub(1);
+        let at = pool.regions.partition_point(|r| r.base > chunk.memory);
         let Some(number) = pool.regions.get(at).and_then(|r| r.number_of(chunk)) else {
             debug_assert!(false, "the chunk is of this pool");
             return;
         };
-        pool.first_with_room = pool.first_with_room.min(at);
+        pool.first_with_used = pool.first_with_used.min(at);
         // Out of memory: the chunk is lost until the store goes, which is better than to fail a delete.
         let _ = try_push(&mut pool.regions[at].free, number as u32);
         let others = pool.regions.iter().enumerate().filter(|&(i, _)| i != at);
         let spare = |r: &Region| r.free.len() + r.chunks() - r.top > SPARE_CHUNKS;
         if pool.regions[at].is_free() && others.map(|(_, r)| r).any(spare) {
             pool.regions.remove(at);
-            pool.first_with_room = 0;
+            (pool.first_with_used, pool.first_with_fresh) = (0, 0);
         }
     }
 

@@ -49,7 +49,7 @@ fn rounds(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, input: &mut dyn Input) -
         }
         let first = load.report.rows == 0;
         round(load, bulk, block)?;
-        if first {
+        if first && mostly_new {
             reserve(load, bulk)?;
         }
     }
