@@ -26,9 +26,6 @@ fn main() {
         .opt_level(2)
         .warnings(true)
         .compile("atbr_sparse_table");
-    // Lets src/python see `Py_GIL_DISABLED`.
-    #[cfg(feature = "python")]
-    pyo3_build_config::use_pyo3_cfgs();
 }
 
 /// The folder that holds `sparsehash/sparsetable`, or the end of the build in one sentence.

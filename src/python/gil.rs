@@ -39,6 +39,9 @@ impl Release {
     }
 }
 
+/// Whether this is a build of CPython with a GIL: there an object's head is a reference count and a type, while
+/// free-threaded builds keep more. (Cheaper than a build script that asks PyO3's.)
+const HAS_GIL: bool = size_of::<ffi::PyObject>() == 2 * size_of::<usize>();
 /// Look-ups of one thread between two looks at the clock.
 const LOOKUPS_PER_LOOK: u32 = 1_024;
 /// The same before a thread's first look: short-lived threads shall not pay for a probe.
@@ -57,7 +60,7 @@ static START: OnceLock<Instant> = OnceLock::new();
 #[inline(always)]
 pub fn releases(py: Python<'_>, release: Release) -> bool {
     // Without a GIL there is nothing to release, and a detached look-up would only cost more.
-    if cfg!(Py_GIL_DISABLED) {
+    if !HAS_GIL {
         return false;
     }
     match release {
