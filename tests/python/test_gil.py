@@ -13,7 +13,7 @@ import pytest
 from atbr import Store
 from atbr._core import hold_lock
 
-pytestmark = pytest.mark.skipif(
+needs_gil = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is no GIL to release"
 )
 
@@ -61,23 +61,28 @@ def detached_share(run_python: Callable[..., str]) -> Callable[..., float]:
     return share
 
 
+@needs_gil
 def test_the_only_thread_stays_attached(detached_share: Callable[..., float]) -> None:
     assert detached_share("idle", 0) == 0.0
 
 
+@needs_gil
 def test_beside_an_idle_thread_lookups_release(detached_share: Callable[..., float]) -> None:
     assert detached_share("idle", 1) >= 0.99
 
 
+@needs_gil
 def test_beside_busy_threads_lookups_stay_attached(detached_share: Callable[..., float]) -> None:
     assert detached_share("busy", 3) <= 0.05
 
 
+@needs_gil
 def test_always_and_never_are_obeyed(detached_share: Callable[..., float]) -> None:
     assert detached_share("idle", 0, 1_000, release_gil="always") == 1.0
     assert detached_share("idle", 1, 1_000, release_gil="never") == 0.0
 
 
+@needs_gil
 def test_the_verdict_holds_for_new_threads(run_python: Callable[..., str]) -> None:
     program = """
 import threading
