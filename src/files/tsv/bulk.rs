@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// Bytes that a thread parses between two looks at whether to stop.
 const STEP: usize = 256 << 10;
 
+/// Bytes of a round, at most, for each thread: a merge cannot be cancelled, and this much takes it about 30 ms.
+const ROUND: usize = 32 << 20;
+
 /// Loads all rows of `input` by `threads` threads.
 pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -> Result<()> {
     let mut bulk = BulkLoad::new(load.store, threads, load.options.keep)?;
@@ -26,6 +29,10 @@ pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -
             .iter_mut()
             .for_each(|writer| writer.discard());
     }
+    if matches!(outcome, Err(Error::Cancelled)) {
+        // At once: an index that was sized for the whole file is made smaller by who needs the memory.
+        return outcome;
+    }
     let finished = bulk.finish();
     outcome.and(finished)
 }
@@ -34,12 +41,10 @@ fn rounds(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, input: &mut dyn Input) -
     let mostly_new = input
         .ahead()
         .is_some_and(|rows| repeats::mostly_new(load.store, rows));
+    let most = load.options.round_bytes.min(ROUND * bulk.writers().len());
     loop {
         load.ticker.tick()?;
-        let goal = bulk
-            .round_bytes(mostly_new)
-            .min(load.options.round_bytes)
-            .max(1);
+        let goal = bulk.round_bytes(mostly_new).min(most).max(1);
         let block = match input.next_rows(goal, &mut || load.ticker.tick()) {
             Ok(block) => block,
             Err(failure) => return Err(load.unread(failure)),

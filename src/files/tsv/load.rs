@@ -52,7 +52,7 @@ impl Default for LoadOptions {
 }
 
 /// Why a load stopped, and what it had done by then: the store holds exactly the rows that `report` counts, and they are
-/// the first rows of the file.
+/// the first rows of the file. Only where memory or a shard's room ran out may it hold some of the rows after them.
 #[derive(Debug)]
 pub struct LoadFailure {
     /// What went wrong: [`Error::MalformedRow`], [`Error::RowTooLong`], [`Error::Io`], [`Error::NotEnoughMemory`],
