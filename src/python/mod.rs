@@ -1,1 +1,34 @@
 //! The Python extension module `atbr._core`: the only code that knows PyO3.
+
+mod batch;
+mod convert;
+mod errors;
+mod gauge;
+mod gil;
+mod handle;
+mod iter;
+mod live;
+mod load;
+mod lookup;
+mod options;
+mod store;
+
+use pyo3::prelude::*;
+
+/// The compiled part of atbr.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::handle::{clone, hold_lock, share_data, stats, types_of};
+    #[pymodule_export]
+    use super::iter::{Entries, iter_items, iter_values};
+    #[pymodule_export]
+    use super::live::close_all;
+    #[pymodule_export]
+    use super::load::{LoadReport, SaveReport, load, save};
+    #[pymodule_export]
+    use super::store::PyStore;
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

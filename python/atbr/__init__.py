@@ -1,0 +1,30 @@
+"""A large-scale in-memory key-value store: a dict with a tenth of the overhead.
+
+>>> import atbr
+>>> store = atbr.Store({"alpha": "α"})
+>>> store["alpha"]
+'α'
+"""
+
+from __future__ import annotations
+
+from atbr._core import LoadReport, SaveReport, __version__
+from atbr.codecs import JSON, Codec
+from atbr.files import LoadError
+from atbr.legacy import Atbr
+from atbr.progress import Progress
+from atbr.stats import StoreStats
+from atbr.store import Store
+
+__all__ = [
+    "JSON",
+    "Atbr",
+    "Codec",
+    "LoadError",
+    "LoadReport",
+    "Progress",
+    "SaveReport",
+    "Store",
+    "StoreStats",
+    "__version__",
+]

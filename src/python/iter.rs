@@ -1,0 +1,211 @@
+//! Iterators over keys, values and items. Each fetches pages from the store's scan, detached; no lock of the store is
+//! held while Python code runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+
+use super::convert::{self, Built, Kind};
+use super::errors::raise;
+use super::gil;
+use super::lookup::Reader;
+use super::store::PyStore;
+use crate::Error;
+use crate::engine::{Filter, Page, Store};
+
+/// Entries a page holds unless the caller says otherwise: a fraction of a millisecond.
+const PAGE: usize = 1_024;
+
+/// What an iterator yields.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Keys.
+    Keys,
+    /// Values.
+    Values,
+    /// (key, value) tuples.
+    Items,
+}
+
+/// An iterator over a store's entries, weakly consistent.
+#[pyclass(frozen, name = "EntryIterator", module = "atbr._core")]
+pub struct Entries {
+    store: Arc<Store>,
+    reader: Reader,
+    what: What,
+    filter: Filter,
+    count: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    page: Page,
+    next: usize,
+    /// Where the next page starts; None after the last one.
+    cursor: Option<u64>,
+}
+
+/// An object, or the bytes of one that could not be built under the lock.
+enum Part {
+    Object(Py<PyAny>),
+    Bytes(Vec<u8>),
+    Absent,
+}
+
+impl Entries {
+    /// An iterator that has not fetched anything yet; `count` 0 leaves the page size to it.
+    pub fn new(
+        store: Arc<Store>,
+        reader: Reader,
+        what: What,
+        filter: Filter,
+        count: usize,
+    ) -> Entries {
+        let state = State {
+            page: Page::default(),
+            next: 0,
+            cursor: Some(0),
+        };
+        let count = if count == 0 {
+            PAGE
+        } else {
+            count.min(64 * PAGE)
+        };
+        Entries {
+            store,
+            reader,
+            what,
+            filter,
+            count,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        self.state
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches the next page; false at the end.
+    fn fetch(&self, py: Python<'_>, mut state: MutexGuard<'_, State>) -> PyResult<bool> {
+        let Some(cursor) = state.cursor else {
+            return Ok(false);
+        };
+        state.next = 0;
+        let values = self.what != What::Keys;
+        let next = gil::detach(py, || {
+            self.store
+                .scan(cursor, &self.filter, self.count, values, &mut state.page)
+        });
+        match next {
+            // A scan of a closed store finds nothing, which must not look like the end.
+            Ok(_) if state.page.is_empty() && self.store.is_closed() => {
+                state.cursor = None;
+                Err(raise(Error::Closed))
+            }
+            Ok(next) => {
+                state.cursor = Some(next).filter(|&cursor| cursor != 0);
+                Ok(true)
+            }
+            Err(error) => {
+                state.page = Page::default();
+                state.cursor = None;
+                Err(raise(error))
+            }
+        }
+    }
+
+    /// Builds without running Python code, so that it may be called under the iterator's lock.
+    fn part(py: Python<'_>, kind: Kind, data: &[u8]) -> PyResult<Part> {
+        match convert::build(py, kind, data) {
+            // SAFETY: build returns a new reference.
+            Built::Object(object) => Ok(Part::Object(
+                unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }.unbind(),
+            )),
+            Built::Undecodable => Ok(Part::Bytes(data.to_vec())),
+            Built::NoMemory => Err(PyErr::fetch(py)),
+        }
+    }
+
+    /// The next entry's key bytes (for messages) and parts, or None if the page is used up.
+    fn take(&self, py: Python<'_>, state: &mut State) -> PyResult<Option<(Part, Part, Vec<u8>)>> {
+        let index = state.next;
+        if index >= state.page.len() {
+            return Ok(None);
+        }
+        state.next += 1;
+        let key = match self.what {
+            What::Values => Part::Absent,
+            _ => Self::part(py, self.reader.keys, state.page.key(index))?,
+        };
+        let value = match self.what {
+            What::Keys => Part::Absent,
+            _ => Self::part(py, self.reader.values, state.page.value(index))?,
+        };
+        let named = match (&key, &value) {
+            (Part::Bytes(_), _) | (_, Part::Bytes(_)) => state.page.key(index).to_vec(),
+            _ => Vec::new(),
+        };
+        Ok(Some((key, value, named)))
+    }
+
+    fn finish(
+        &self,
+        py: Python<'_>,
+        part: Part,
+        key: &[u8],
+        is_key: bool,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        match part {
+            Part::Absent => Ok(None),
+            Part::Object(object) => Ok(Some(object)),
+            Part::Bytes(data) => {
+                let data = if is_key { key } else { &data };
+                convert::decode(py, self.reader.errors, data, key)
+                    .map(|object| Some(object.unbind()))
+            }
+        }
+    }
+}
+
+/// Return an iterator over a store's values; `Store.values()` is the public way.
+#[pyfunction]
+pub fn iter_values(store: &Bound<'_, PyStore>) -> PyResult<Entries> {
+    store.get().entries(What::Values, Filter::default(), 0)
+}
+
+/// Return an iterator over a store's (key, value) pairs; `Store.items()` is the public way.
+#[pyfunction]
+pub fn iter_items(store: &Bound<'_, PyStore>) -> PyResult<Entries> {
+    store.get().entries(What::Items, Filter::default(), 0)
+}
+
+#[pymethods]
+impl Entries {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        loop {
+            let mut state = self.lock(py);
+            if let Some((key, value, named)) = self.take(py, &mut state)? {
+                // Tuples and exceptions can start the garbage collector, and it can run anything.
+                drop(state);
+                let key = self.finish(py, key, &named, true)?;
+                let value = self.finish(py, value, &named, false)?;
+                return match (key, value) {
+                    (Some(key), Some(value)) => Ok(Some((key, value).into_py_any(py)?)),
+                    (one, other) => Ok(one.or(other)),
+                };
+            }
+            if !self.fetch(py, state)? {
+                return Ok(None);
+            }
+            py.check_signals()?;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from atbr import JSON, Store
+
+# A test that hangs says where, and ends.
+HANG_SECONDS = 300
+
+TYPES = [
+    pytest.param((str, str), id="str-str"),
+    pytest.param((str, bytes), id="str-bytes"),
+    pytest.param((bytes, str), id="bytes-str"),
+    pytest.param((bytes, bytes), id="bytes-bytes"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_hanging() -> Iterator[None]:
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(params=TYPES)
+def types(request: pytest.FixtureRequest) -> tuple[type, type]:
+    """Key type and value type of a store."""
+    return request.param
+
+
+@pytest.fixture
+def store() -> Store[str]:
+    return Store()
+
+
+@pytest.fixture
+def json_store() -> Store[Any]:
+    return Store(values=JSON)
+
+
+@pytest.fixture
+def run_python() -> Callable[..., str]:
+    """Run a program in a fresh interpreter with warnings as errors; return what it printed."""
+
+    def run(program: str, *arguments: str, timeout: float = 240, check: bool = True) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "faulthandler", "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
