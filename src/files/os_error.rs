@@ -44,8 +44,11 @@ pub(crate) fn with_message(number: i32, message: &'static str) -> io::Error {
     io::Error::new(io::Error::from_raw_os_error(number).kind(), inner)
 }
 
-/// [`Error::Io`] of `path`.
+/// [`Error::Io`] of `path`; where memory ran out, [`Error::OutOfMemory`], as everywhere.
 pub(crate) fn at(path: &Path, source: io::Error) -> Error {
+    if source.kind() == io::ErrorKind::OutOfMemory {
+        return Error::OutOfMemory;
+    }
     let path = path.to_path_buf();
     Error::Io { path, source }
 }

@@ -3,10 +3,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
 use atbr::Error;
 use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Store, Wait, failpoint};
+use atbr::files::tsv::{self, LoadOptions};
 
 struct Failing;
 
@@ -210,9 +212,11 @@ fn other_writes_that_fail_leave_the_store_as_it_was() {
         after.keys().all(|key| left.contains_key(key))
     });
     let compact = |store: &Store| store.compact();
+    // Tables twice as large as they need be, and chunks with holes.
     let loose = || {
-        let store = filled(30_000);
-        (0..27_000).for_each(|i| drop(store.delete(&key(i), Wait::Block)));
+        let store = filled(16_000);
+        (0..1000).for_each(|i| drop(store.set(&key(i), &TAIL[..1900], Wait::Block)));
+        (600..10_000).for_each(|i| drop(store.delete(&key(i), Wait::Block)));
         store
     };
     assert!(fail_everywhere("compact", loose, compact, nothing_else) > 50);
@@ -275,4 +279,26 @@ fn a_bulk_load_that_fails_leaves_a_store_that_works() {
             .all(|(k, v)| after.get(k) == Some(v) || v == b"value")
     };
     assert!(fail_everywhere("bulk load", || filled(1000), load, rows_only) > 500);
+}
+
+#[test]
+fn a_load_of_a_file_that_fails_leaves_the_rows_before() {
+    let path = std::env::temp_dir().join(format!("atbr-memory-{}.tsv", std::process::id()));
+    let rows: String = (500..3000).map(|i| format!("key {i}\t{i}\n")).collect();
+    std::fs::write(&path, rows).unwrap();
+    // One thread, row by row: starting threads allocates inside the standard library, which cannot fail.
+    let load = |store: &Store| {
+        let options = LoadOptions::default();
+        match tsv::load(store, &path, &options, &mut |_| ControlFlow::Continue(())) {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.error),
+        }
+    };
+    let rows_only = |left: &Map, after: &Map| {
+        left.iter()
+            .all(|(k, v)| after.get(k) == Some(v) || v == b"value")
+    };
+    let sites = fail_everywhere("load of a file", || filled(1000), load, rows_only);
+    std::fs::remove_file(&path).unwrap();
+    assert!(sites > 100);
 }
