@@ -221,16 +221,27 @@ class JsonValues(Machine):
     value_type = JSON
 
 
-SETTINGS = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-TestStr = Machine.TestCase
-TestBytesValues = BytesValues.TestCase
-TestBytesKeys = BytesKeys.TestCase
-TestBytesBoth = BytesBoth.TestCase
-TestJsonValues = JsonValues.TestCase
-for case in (TestStr, TestBytesValues, TestBytesKeys, TestBytesBoth, TestJsonValues):
-    case.settings = SETTINGS
+def cases(examples: int, steps: int) -> list[type[Any]]:
+    """Return one test case for each kind of store."""
+    made = []
+    for machine in (Machine, BytesValues, BytesKeys, BytesBoth, JsonValues):
+        case = type(machine.__name__, (machine.TestCase,), {})
+        case.settings = settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        made.append(case)
+    return made
+
+
+@pytest.mark.parametrize("case", cases(25, 40), ids=lambda case: case.__name__)
+def test_any_sequence_of_operations_does_what_it_does_to_a_dict(case: type[Any]) -> None:
+    case("runTest").runTest()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("case", cases(1_000, 80), ids=lambda case: case.__name__)
+def test_any_long_sequence_of_operations_does_what_it_does_to_a_dict(case: type[Any]) -> None:
+    case("runTest").runTest()
