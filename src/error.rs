@@ -20,6 +20,8 @@ pub enum Error {
     KeyTooLong(usize),
     /// The value is longer than [`limits::MAX_VALUE_LEN`]. Holds its length in bytes.
     ValueTooLong(usize),
+    /// A key is used under locks that were not taken for it.
+    NotLocked,
     /// `incr` met a value that is not a decimal 64-bit integer.
     NotAnInteger,
     /// `incr` would leave the range of a signed 64-bit integer.
@@ -87,6 +89,7 @@ impl fmt::Display for Error {
                 "value of {len} bytes is too long; the limit is {} bytes",
                 limits::MAX_VALUE_LEN
             ),
+            Error::NotLocked => write!(f, "the key is none of those whose shards were locked"),
             Error::NotAnInteger => write!(f, "value is not a decimal 64-bit integer"),
             Error::IntegerOverflow => {
                 write!(f, "increment would overflow a signed 64-bit integer")

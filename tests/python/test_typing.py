@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from atbr import Store
+
 pytest.importorskip("typing_extensions")
 
 
@@ -17,4 +19,4 @@ def test_typed_usage_runs(tmp_path: Path) -> None:
     typing_usage.coded()
     typing_usage.files(str(tmp_path / "x.tsv"))
     with pytest.raises(TypeError):
-        typing_usage.mistakes(typing_usage.Store(), typing_usage.Store(values=bytes))
+        typing_usage.mistakes(Store(), Store(values=bytes))

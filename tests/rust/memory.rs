@@ -126,7 +126,7 @@ fn a_part(left: &Map, after: &Map) -> bool {
 #[test]
 fn an_insert_that_fails_leaves_the_store_as_it_was() {
     let set = |key: &'static [u8], len: usize| {
-        move |store: &Store| store.set(key, &vec_of(len), Wait::Block).map(drop)
+        move |store: &Store| store.set(key, vec_of(len), Wait::Block).map(drop)
     };
     // The values are made outside of the count.
     static VALUE: [u8; 70_000] = [7; 70_000];
