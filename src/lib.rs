@@ -4,6 +4,10 @@ pub mod engine;
 mod error;
 pub mod files;
 pub mod limits;
+// Pure arithmetic of the Python layer, here so that its tests need no Python.
+#[cfg(any(feature = "python", test))]
+#[path = "python/gauge.rs"]
+mod gauge;
 #[cfg(feature = "python")]
 mod python;
 

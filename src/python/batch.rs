@@ -276,8 +276,8 @@ fn as_pair<'py>(item: &Bound<'py, PyAny>, position: usize) -> PyResult<Bound<'py
 }
 
 /// A store with the entries of another; what is written meanwhile may or may not be among them.
-pub fn copy_of(py: Python<'_>, from: &Store) -> PyResult<Store> {
-    let copy = gil::detach(py, || Store::new(&Options::default())).map_err(raise)?;
+pub fn copy_of(py: Python<'_>, from: &Store, options: &Options) -> PyResult<Store> {
+    let copy = gil::detach(py, || Store::new(options)).map_err(raise)?;
     gil::detach(py, || copy.reserve(from.len())).map_err(raise)?;
     let (mut page, mut cursor) = (Page::default(), 0);
     loop {

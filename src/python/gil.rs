@@ -12,7 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::{Python, ffi};
 
-use super::gauge::Gauge;
+use crate::gauge::Gauge;
 
 /// The `release_gil=` argument.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -28,10 +28,11 @@ pub fn types_of<'py>(
 pub fn clone(py: Python<'_>, store: &Bound<'_, PyStore>) -> PyResult<PyStore> {
     let handle = store.get();
     handle.check_open()?;
-    let copy = batch::copy_of(py, handle.engine())?;
+    let copy = batch::copy_of(py, handle.engine(), &handle.options())?;
     Ok(PyStore::new_handle(
         live::register(py, copy),
         *handle.reader(),
+        handle.options(),
     ))
 }
 

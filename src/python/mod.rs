@@ -3,7 +3,6 @@
 mod batch;
 mod convert;
 mod errors;
-mod gauge;
 mod gil;
 mod handle;
 mod iter;

@@ -29,17 +29,28 @@ use crate::{Error, Result};
 pub struct PyStore {
     store: Arc<Store>,
     reader: Reader,
+    /// What the store was made with, for copies; without the capacity.
+    options: Options,
 }
 
 impl PyStore {
     /// A handle on a store.
-    pub fn new_handle(store: Arc<Store>, reader: Reader) -> PyStore {
-        PyStore { store, reader }
+    pub fn new_handle(store: Arc<Store>, reader: Reader, options: Options) -> PyStore {
+        PyStore {
+            store,
+            reader,
+            options,
+        }
     }
 
     /// The engine's store.
     pub fn engine(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// What the store was made with.
+    pub fn options(&self) -> Options {
+        self.options
     }
 
     /// How this handle reads.
@@ -115,22 +126,27 @@ impl PyStore {
     ) -> PyResult<PyStore> {
         let reader = options::reader(share, keys, values, errors, release_gil)?;
         if let Some(other) = share {
-            return Ok(PyStore {
-                store: Arc::clone(&other.get().store),
-                reader,
-            });
+            let other = other.get();
+            let store = Arc::clone(&other.store);
+            return Ok(PyStore::new_handle(store, reader, other.options));
         }
         check_room(capacity)?;
+        let hasher = options::hasher(hasher)?;
         let options = Options {
             capacity,
-            hasher: options::hasher(hasher)?,
+            hasher,
             seed,
         };
         let store = gil::detach(py, || Store::new(&options)).map_err(raise)?;
-        Ok(PyStore {
-            store: live::register(py, store),
+        let options = Options {
+            capacity: 0,
+            ..options
+        };
+        Ok(PyStore::new_handle(
+            live::register(py, store),
             reader,
-        })
+            options,
+        ))
     }
 
     #[inline]

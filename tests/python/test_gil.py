@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,25 +201,60 @@ def test_a_lookup_that_has_to_wait_counts_as_detached() -> None:
     assert stats.attached + stats.detached == 1
 
 
-def test_a_second_thread_advances_while_a_batch_runs() -> None:
-    store = Store({str(i): "x" * 100 for i in range(50_000)})
+class Counting:
+    """A second thread that counts whenever it gets the GIL, and gives it back at once.
+
+    Nobody is made to give the GIL up meanwhile: the switch interval is an hour.
+    """
+
+    def __enter__(self) -> Counting:
+        self.count = 0
+        self._stop = False
+        self._before = sys.getswitchinterval()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        sys.setswitchinterval(3_600)
+        return self
+
+    def _run(self) -> None:
+        while not self._stop:
+            self.count += 1
+            os.sched_yield()
+
+    def __exit__(self, *_: object) -> None:
+        sys.setswitchinterval(self._before)
+        self._stop = True
+        self._thread.join()
+
+
+@needs_gil
+@pytest.mark.skipif(not hasattr(os, "sched_yield"), reason="this system cannot yield")
+def test_a_second_thread_advances_while_work_is_done_detached(tmp_path: Path) -> None:
+    store = Store({str(i): "x" * 100 for i in range(20_000)}, release_gil="never")
+    store["big"] = "x" * 65_536
     keys = list(store)
-    counts = []
-    stop = threading.Event()
-    started = threading.Event()
-
-    def count() -> None:
-        counter = 0
-        while not stop.is_set():
-            counter += 1
-            started.set()
-        counts.append(counter)
-
-    other = threading.Thread(target=count)
-    other.start()
-    started.wait()
-    for _ in range(10):
-        store.mget(keys)
-    stop.set()
-    other.join()
-    assert counts[0] > 0
+    store.save(tmp_path / "rows.tsv")
+    uses: list[Callable[[], Any]] = [
+        lambda: store["big"],
+        lambda: store.mget(keys),
+        lambda: store.get_many(keys),
+        lambda: store.set_many(dict.fromkeys(keys, "y")),
+        lambda: list(store),
+        lambda: list(store.scan("none")),
+        lambda: store.save(tmp_path / "rows.tsv"),
+        lambda: store.load(tmp_path / "rows.tsv"),
+        lambda: store.delete_many(keys),
+    ]
+    with Counting() as other:
+        before = other.count
+        for _ in range(10_000):
+            store["1"]
+        assert other.count == before, "an attached look-up let the other thread in"
+        for use in uses:
+            before = other.count
+            # Whether the other thread wakes up in time is the system's affair: it may take a few.
+            for _ in range(100_000):
+                use()
+                if other.count > before:
+                    break
+            assert other.count > before

@@ -42,14 +42,20 @@ class Machine(RuleBasedStateMachine):
     def entries(self) -> dict[Any, Any]:
         return {self.own_key(name): value for name, value in self.model.items()}
 
+    # The seed is drawn as well, so that popitem takes the same entries when an example runs again.
     @initialize(
         release=st.sampled_from(["auto", "always", "never"]),
         hasher=st.sampled_from(["fast", "siphash"]),
+        seed=st.integers(0, 2**64 - 1),
     )
-    def make(self, release: Any, hasher: Any) -> None:
+    def make(self, release: Any, hasher: Any, seed: int) -> None:
         self.model: dict[str, Any] = {}
         self.store: Store[Any, Any] = Store(
-            keys=self.key_type, values=self.value_type, release_gil=release, hasher=hasher
+            keys=self.key_type,
+            values=self.value_type,
+            release_gil=release,
+            hasher=hasher,
+            seed=seed,
         )
 
     @rule(name=NAMES, as_bytes=st.booleans(), seed=st.integers(0, 9), size=SIZES)
@@ -106,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         assert self.store.append(name, tail) == length
         self.model[name] = whole
 
-    @rule(name=st.sampled_from(["n1", "n2"]), delta=st.integers(-(2**62), 2**62))
+    @rule(name=st.sampled_from(["counter 1", "counter 2"]), delta=st.integers(-(2**62), 2**62))
     def incr(self, name: str, delta: int) -> None:
         before = int(self.model.get(name, 0))
         try:
@@ -221,16 +227,27 @@ class JsonValues(Machine):
     value_type = JSON
 
 
-SETTINGS = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-TestStr = Machine.TestCase
-TestBytesValues = BytesValues.TestCase
-TestBytesKeys = BytesKeys.TestCase
-TestBytesBoth = BytesBoth.TestCase
-TestJsonValues = JsonValues.TestCase
-for case in (TestStr, TestBytesValues, TestBytesKeys, TestBytesBoth, TestJsonValues):
-    case.settings = SETTINGS
+def cases(examples: int, steps: int) -> list[type[Any]]:
+    """Return one test case for each kind of store."""
+    made = []
+    for machine in (Machine, BytesValues, BytesKeys, BytesBoth, JsonValues):
+        case = type(machine.__name__, (machine.TestCase,), {})
+        case.settings = settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        made.append(case)
+    return made
+
+
+@pytest.mark.parametrize("case", cases(25, 40), ids=lambda case: case.__name__)
+def test_any_sequence_of_operations_does_what_it_does_to_a_dict(case: type[Any]) -> None:
+    case("runTest").runTest()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("case", cases(1_000, 80), ids=lambda case: case.__name__)
+def test_any_long_sequence_of_operations_does_what_it_does_to_a_dict(case: type[Any]) -> None:
+    case("runTest").runTest()
