@@ -18,8 +18,9 @@ use crate::{Error, Result, limits};
 
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 const MIN_ROUND: usize = 8 << 20;
-const MIN_NEW_ROUND: usize = 64 << 20;
 const MAX_ROUND: usize = 256 << 20;
+/// So much that one shard's share keeps its lock for a few ms, at 50 B a row.
+const NEW_ROUND: usize = 1 << 30;
 /// A load of so many rows leaves enough free memory to be worth handing back.
 const TRIM_ROWS: u64 = 1 << 20;
 
@@ -320,30 +321,24 @@ impl<'s> BulkLoad<'s> {
         self.store.reserve(additional_keys)
     }
 
-    /// Bytes of input that the next round may hold. Where many rows replace others (`mostly_new` false), so
-    /// few that memory rises by an eighth at most before the replaced ones are reclaimed; else up to as much
-    /// as there is already, because a round costs a pass over the index. Never so many that a merge takes
-    /// longer than about 100 ms.
+    /// Bytes of input that the next round may hold. A round costs a pass over the index, so it is large; but where
+    /// many rows replace others (`mostly_new` false) memory rises by a round before the replaced ones are
+    /// reclaimed, so it is an eighth of the store.
     pub fn round_bytes(&self, mostly_new: bool) -> usize {
-        let held = self.store.cx().pool.bytes();
         if mostly_new {
-            held.clamp(MIN_NEW_ROUND, MAX_ROUND)
+            NEW_ROUND
         } else {
-            (held / 8).clamp(MIN_ROUND, MAX_ROUND)
+            (self.store.cx().pool.bytes() / 8).clamp(MIN_ROUND, MAX_ROUND)
         }
     }
 
     /// Makes all pushed rows visible, shard by shard, on as many threads as there are writers.
     ///
     /// # Errors
-    /// [`Error::Cancelled`]: none of the rows became visible. [`Error::OutOfMemory`], [`Error::ArenaFull`],
-    /// [`Error::Closed`]: some of them did.
+    /// [`Error::Cancelled`], [`Error::OutOfMemory`], [`Error::ArenaFull`], [`Error::Closed`]: some of the rows may
+    /// have become visible, the others are forgotten.
     pub fn merge(&mut self, cancel: &AtomicBool) -> Result<Merged> {
         let rows: u64 = self.writers.iter().map(BulkWriter::rows).sum();
-        if cancel.load(Ordering::Relaxed) {
-            self.writers.iter_mut().for_each(BulkWriter::discard);
-            return Err(Error::Cancelled);
-        }
         let total = Mutex::new(Merged {
             rows,
             ..Merged::default()
@@ -354,6 +349,10 @@ impl<'s> BulkLoad<'s> {
         let work = || {
             let mut scratch = Scratch::default();
             loop {
+                if cancel.load(Ordering::Relaxed) {
+                    *lock_mutex(&failure) = Some(Error::Cancelled);
+                    break;
+                }
                 // The lock must be free while the column is worked on.
                 let next = lock_mutex(&columns).next();
                 let Some((cell, mut streams)) = next else {
@@ -388,7 +387,10 @@ impl<'s> BulkLoad<'s> {
         self.writers.iter_mut().for_each(|writer| writer.rows = 0);
         self.rows += rows;
         match failure.into_inner() {
-            Some(error) => Err(error),
+            Some(error) => {
+                self.writers.iter_mut().for_each(BulkWriter::discard);
+                Err(error)
+            }
             None => Ok(total.into_inner()),
         }
     }

@@ -1,8 +1,8 @@
 //! The rounds of a bulk load: each is cut into one range a thread, parsed by all at once, and merged as a whole. Knows
 //! the store's bulk load and where rows come from only as an [`Input`].
 //!
-//! A round is in the store entirely or not at all, but for a bad row, before which all rows of its round go in. So the
-//! store holds a prefix of the input whenever a load ends.
+//! A round is in the store entirely or not at all, but for a bad row, before which all rows of its round go in, and for
+//! a merge that is cancelled or runs out of memory, after which some rows of its round may be in.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,9 +16,6 @@ use crate::{Error, Result};
 
 /// Bytes that a thread parses between two looks at whether to stop.
 const STEP: usize = 256 << 10;
-
-/// Bytes of a round, at most, for each thread: a merge cannot be cancelled, and this much takes it about 30 ms.
-const ROUND: usize = 32 << 20;
 
 /// Loads all rows of `input` by `threads` threads.
 pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -> Result<()> {
@@ -41,10 +38,12 @@ fn rounds(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, input: &mut dyn Input) -
     let mostly_new = input
         .ahead()
         .is_some_and(|rows| repeats::mostly_new(load.store, rows));
-    let most = load.options.round_bytes.min(ROUND * bulk.writers().len());
     loop {
         load.ticker.tick()?;
-        let goal = bulk.round_bytes(mostly_new).min(most).max(1);
+        let goal = bulk
+            .round_bytes(mostly_new)
+            .min(load.options.round_bytes)
+            .max(1);
         let block = match input.next_rows(goal, &mut || load.ticker.tick()) {
             Ok(block) => block,
             Err(failure) => return Err(load.unread(failure)),
@@ -52,16 +51,17 @@ fn rounds(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, input: &mut dyn Input) -
         if block.bytes.is_empty() {
             return Ok(());
         }
-        let first = load.report.rows == 0;
-        round(load, bulk, block)?;
-        if first && mostly_new {
-            reserve(load, bulk)?;
-        }
+        round(load, bulk, block, mostly_new && load.report.rows == 0)?;
     }
 }
 
-/// Parses one block and makes its rows visible.
-fn round(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, block: Block<'_>) -> Result<()> {
+/// Parses one block and makes its rows visible; with `sizes_index`, after room was made for the rest of the input.
+fn round(
+    load: &mut Load<'_>,
+    bulk: &mut BulkLoad<'_>,
+    block: Block<'_>,
+    sizes_index: bool,
+) -> Result<()> {
     let writers = bulk.writers();
     let threads = writers.len();
     let ranges = cut(block.bytes, threads, &mut || load.ticker.tick())?;
@@ -89,7 +89,12 @@ fn round(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, block: Block<'_>) -> Resu
     let stop = settle(&mut parts);
     drop(parts);
     match stop {
-        None => merge(load, bulk, block.bytes.len()),
+        None => {
+            if sizes_index {
+                reserve(load, bulk, block.bytes.len())?;
+            }
+            merge(load, bulk, block.bytes.len())
+        }
         Some((Stop::Refused { error, .. }, _)) if !is_too_long(&error) => Err(error),
         Some((stop, bytes)) => {
             merge(load, bulk, bytes)?;
@@ -174,13 +179,15 @@ fn merge(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, bytes: usize) -> Result<(
     Ok(())
 }
 
-/// After the first round: room for as many keys as the rest will bring if it is like the start.
-fn reserve(load: &Load<'_>, bulk: &mut BulkLoad<'_>) -> Result<()> {
-    let Some(total) = load.ticker.total_bytes() else {
+/// Before the first merge: room for as many keys as the input has if it goes on like its first `bytes` bytes.
+fn reserve(load: &Load<'_>, bulk: &mut BulkLoad<'_>, bytes: usize) -> Result<()> {
+    let rows: u64 = bulk.writers().iter().map(|writer| writer.rows()).sum();
+    let total = load.ticker.total_bytes().unwrap_or(0);
+    if total <= bytes as u64 {
+        // The merge itself sizes the index for what it brings.
         return Ok(());
-    };
-    let rest = total.saturating_sub(load.report.bytes) as f64;
-    let keys = rest * load.report.new as f64 / (load.report.bytes.max(1) as f64);
+    }
+    let keys = rows as f64 * total as f64 / bytes as f64;
     match bulk.reserve(keys as usize) {
         // Only a help: without it the index grows step by step, and says so where it cannot.
         Err(Error::OutOfMemory) => Ok(()),

@@ -51,8 +51,8 @@ impl Default for LoadOptions {
     }
 }
 
-/// Why a load stopped, and what it had done by then: the store holds exactly the rows that `report` counts, and they are
-/// the first rows of the file. Only where memory or a shard's room ran out may it hold some of the rows after them.
+/// Why a load stopped, and what it had done by then: the store holds the rows that `report` counts, and they are the
+/// first rows of the file; no others, unless the load was cancelled or ran out of memory in the middle of a merge. Only where memory or a shard's room ran out may it hold some of the rows after them.
 #[derive(Debug)]
 pub struct LoadFailure {
     /// What went wrong: [`Error::MalformedRow`], [`Error::RowTooLong`], [`Error::Io`], [`Error::NotEnoughMemory`],
@@ -77,7 +77,8 @@ impl std::error::Error for LoadFailure {
 /// Loads the rows of the file at `path`.
 ///
 /// `progress` is called on the calling thread, about every 30 ms and once at the end; [`ControlFlow::Break`] cancels the
-/// load within 100 ms ([`Error::Cancelled`]). The store then holds a prefix of the file.
+/// load within 100 ms ([`Error::Cancelled`]). The store then holds the rows of the report, which are the first of the
+/// file, and perhaps some of those that were being merged.
 ///
 /// The last row of a key wins (or the first, by [`LoadOptions::keep`]), whatever the number of threads. On a row without
 /// a tab exactly the rows before it are in. Time is linear in the size of the file.

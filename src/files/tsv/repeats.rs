@@ -1,7 +1,7 @@
 //! Whether the rows of an input will mostly be new keys, from samples of it: a load may then take larger rounds,
 //! because little of what it writes will be replaced. Knows rows and the store's `contains`.
 
-use std::hash::{BuildHasher, RandomState};
+use rapidhash::v3::rapidhash_v3;
 
 use super::scan;
 use crate::Result;
@@ -23,7 +23,6 @@ const MANY: f64 = 0.2;
 /// Of rows whose keys stand `m` times each in the input, evenly spread, a sample of a fraction `f` holds about
 /// `(m - 1) f / 2` repeats a row, so the repeats found are scaled up by `2 / f`. O(1): 16 MiB are read at most.
 pub(super) fn mostly_new(store: &Store, input: &[u8]) -> bool {
-    let hasher = RandomState::new();
     let mut hashes = Vec::new();
     let (mut looked_up, mut known, mut sampled) = (0u32, 0u32, 0);
     let stretch = input.len() / SAMPLES;
@@ -33,7 +32,7 @@ pub(super) fn mostly_new(store: &Store, input: &[u8]) -> bool {
             &input[..input.len().min(SAMPLES * SAMPLE)]
         } else {
             // Not at equal distances, at which an input may repeat itself.
-            let jitter = hasher.hash_one(place) as usize % (stretch - SAMPLE);
+            let jitter = rapidhash_v3(&place.to_ne_bytes()) as usize % (stretch - SAMPLE);
             &input[place * stretch + jitter..][..SAMPLE]
         };
         let Some(rows) = whole_rows(sample, places == 1) else {
@@ -42,7 +41,7 @@ pub(super) fn mostly_new(store: &Store, input: &[u8]) -> bool {
         sampled += rows.len();
         // A bad row ends its sample; the load itself will say where it is.
         let _ = scan::rows(rows, |key, _| -> Result<()> {
-            let hash = hasher.hash_one(key);
+            let hash = rapidhash_v3(key);
             if hash % ONE_IN == 0 {
                 if hashes.len() % LOOKED_UP_ONE_IN == 0 && !store.is_empty() {
                     looked_up += 1;
