@@ -11,8 +11,14 @@ use super::table::{
 };
 use crate::Result;
 
-/// A sub-table of more groups is split in two: at 85 % load it holds 16,320 entries.
-pub(crate) const MAX_GROUPS: u32 = 400;
+/// A sub-table of more groups is split in two: at most it holds 7,200 entries.
+pub(crate) const MAX_GROUPS: u32 = 200;
+/// Percent of the buckets that may be used before a table grows; that a table has which is built for what it holds;
+/// that one has which is built to grow. Bounds are low because an empty bucket costs a third of a byte, and a probe
+/// that finds nothing passes 8 slots at 75 % but 22 at 85 %.
+const FULL: u64 = 75;
+const PACKED: u64 = 70;
+const GROWN: u64 = 55;
 /// Deeper, hashes have no bits left to split by, and a table grows past [`MAX_GROUPS`] instead.
 const MAX_DEPTH: u8 = 14;
 /// Groups whose images a merge holds at a time; longer clusters take the slow way.
@@ -94,9 +100,9 @@ fn tag(order: u32) -> u8 {
     order as u8
 }
 
-/// Most used buckets that a table of so many groups may have: 85 %.
+/// Most used buckets that a table of so many groups may have.
 fn capacity(groups: u32) -> u32 {
-    (u64::from(groups * GROUP) * 85 / 100) as u32
+    (u64::from(groups * GROUP) * FULL / 100) as u32
 }
 
 /// Groups for so many entries at a load of `percent`.
@@ -217,7 +223,7 @@ impl<T: Table> Index<T> {
             sub.groups = 0;
         } else if (sub.groups > 1 && live < buckets / 4) || table.tombstones() > buckets / 3 {
             // Out of memory here only means that the table stays as large as it is.
-            let _ = self.rebuild(found.table as usize, groups_for(live, 60), keys);
+            let _ = self.rebuild(found.table as usize, groups_for(live, GROWN), keys);
         }
     }
 
@@ -230,7 +236,7 @@ impl<T: Table> Index<T> {
         }
         let grown = groups + groups / 2 + 1;
         if grown > MAX_GROUPS && depth < MAX_DEPTH {
-            self.split(sub, 60, groups_for(live / 2, 60).max(1), keys)
+            self.split(sub, GROWN, groups_for(live / 2, GROWN).max(1), keys)
         } else {
             self.rebuild(sub, grown, keys)
         }
@@ -331,10 +337,10 @@ impl<T: Table> Index<T> {
         while sub < self.tables.len() {
             let depth = self.tables[sub].depth;
             let share = (expected >> depth).min(u32::MAX as usize / 100) as u32;
-            let groups = groups_for(share, 80).max(1);
+            let groups = groups_for(share, PACKED).max(1);
             if groups > MAX_GROUPS && depth < MAX_DEPTH {
                 // Both halves are visited again: one here, one at the end.
-                self.split(sub, 80, 1, keys)?;
+                self.split(sub, PACKED, 1, keys)?;
             } else {
                 if capacity(self.tables[sub].groups) < share {
                     self.rebuild(sub, groups, keys)?;
@@ -355,7 +361,7 @@ impl<T: Table> Index<T> {
         let Some(sub_table) = self.tables.get(sub) else {
             return Ok(());
         };
-        let groups = groups_for(sub_table.live(), 80).max(1);
+        let groups = groups_for(sub_table.live(), PACKED).max(1);
         if sub_table.table.is_some() && groups < sub_table.groups * 3 / 4 {
             self.rebuild(sub, groups, keys)?;
         }
@@ -375,7 +381,7 @@ impl<T: Table> Index<T> {
             if depth == 0
                 || buddy == sub
                 || self.tables[buddy].depth != depth
-                || groups_for(joined, 80) > MAX_GROUPS / 2
+                || groups_for(joined, PACKED) > MAX_GROUPS / 2
             {
                 slot = (slot & !(span - 1)) + span;
                 continue;
@@ -393,7 +399,7 @@ impl<T: Table> Index<T> {
         items.extend_from_slice(&other);
         items.sort_unstable();
         let depth = self.tables[kept].depth - 1;
-        let groups = groups_for(items.len() as u32, 80).max(1);
+        let groups = groups_for(items.len() as u32, PACKED).max(1);
         let table = build(&items, groups, depth)?;
         self.slots_moved += items.len() as u64;
         self.tables[kept] = Sub {
@@ -467,9 +473,9 @@ impl<T: Table> Index<T> {
                 } else {
                     needed / 4
                 };
-                let groups = groups_for(needed + slack, 80);
+                let groups = groups_for(needed + slack, PACKED);
                 if groups > MAX_GROUPS && depth < MAX_DEPTH {
-                    self.split(sub, 80, groups / 2 + 1, context)?;
+                    self.split(sub, PACKED, groups / 2 + 1, context)?;
                 } else {
                     self.rebuild(sub, groups, context)?;
                 }

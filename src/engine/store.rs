@@ -272,11 +272,7 @@ impl Store {
             }
             from = 0;
         }
-        if self.is_closed() {
-            Err(Error::Closed)
-        } else {
-            Ok(None)
-        }
+        self.check_open().map(|()| None)
     }
 
     /// Number of entries; while other threads write, of some moment of the call for each shard. O(shards).
@@ -297,20 +293,32 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`].
     pub fn clear(&self) -> Result<()> {
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        self.clear_shards(Shard::clear);
-        Ok(())
+        self.clear_while(&mut || true)
     }
 
-    fn clear_shards(&self, clear: impl Fn(&mut Shard<Sparse>, &Context)) {
+    /// As [`Store::clear`]; asks `go_on` now and then, with no lock held.
+    ///
+    /// # Errors
+    /// As [`Store::clear`]; [`Error::Cancelled`] where `go_on` said no, with some of the shards cleared.
+    pub fn clear_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
+        self.check_open()?;
+        self.clear_shards(Shard::clear, go_on)
+    }
+
+    fn clear_shards(
+        &self,
+        clear: impl Fn(&mut Shard<Sparse>, &Context),
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         for cell in self.cells() {
             let mut shard = cell.lock.write();
             clear(&mut shard, self.cx());
             cell.publish(&shard);
+            drop(shard);
+            check(go_on)?;
         }
         self.cx().pool.trim();
+        Ok(())
     }
 
     /// Makes room in the index for so many entries more, so that adding them moves none.
@@ -318,12 +326,21 @@ impl Store {
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Closed`].
     pub fn reserve(&self, additional: usize) -> Result<()> {
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
+        self.reserve_while(additional, &mut || true)
+    }
+
+    /// As [`Store::reserve`]; asks `go_on` now and then, with no lock held.
+    ///
+    /// # Errors
+    /// As [`Store::reserve`]; [`Error::Cancelled`] where `go_on` said no.
+    pub fn reserve_while(&self, additional: usize, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
+        self.check_open()?;
         let share = additional.div_ceil(self.cells().len());
-        let mut shards = self.cells().iter().map(|c| c.lock.write());
-        shards.try_for_each(|mut shard| shard.reserve(self.cx(), share))
+        for cell in self.cells() {
+            cell.lock.write().reserve(self.cx(), share)?;
+            check(go_on)?;
+        }
+        Ok(())
     }
 
     /// Moves live records together and gives free memory back to the system. In steps: no shard is locked
@@ -332,10 +349,16 @@ impl Store {
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Closed`]; what was done until then stays done.
     pub fn compact(&self) -> Result<()> {
+        self.compact_while(&mut || true)
+    }
+
+    /// As [`Store::compact`]; asks `go_on` now and then, with no lock held.
+    ///
+    /// # Errors
+    /// As [`Store::compact`]; [`Error::Cancelled`] where `go_on` said no.
+    pub fn compact_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
         const CHUNKS_AT_A_TIME: u32 = 16;
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
+        self.check_open()?;
         for cell in self.cells() {
             let steps = cell.lock.read().compact_steps();
             for first in (0..steps).step_by(CHUNKS_AT_A_TIME as usize) {
@@ -343,23 +366,43 @@ impl Store {
                 for chunk in first..(first + CHUNKS_AT_A_TIME).min(steps) {
                     shard.compact_chunk(self.cx(), chunk)?;
                 }
+                drop(shard);
+                check(go_on)?;
             }
             cell.lock.write().compact_index(self.cx())?;
+            check(go_on)?;
         }
         self.cx().pool.trim();
         super::ffi::trim_malloc();
         Ok(())
     }
 
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Frees the entries. Reads find nothing from now on, and writes end in [`Error::Closed`].
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
-        self.clear_shards(Shard::close);
+        // Not cancelled, so it does not fail.
+        let _ = self.clear_shards(Shard::close, &mut || true);
     }
 
     /// Whether [`Store::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.inner.closed.load(Ordering::Acquire)
+    }
+}
+
+fn check(go_on: &mut dyn FnMut() -> bool) -> Result<()> {
+    if go_on() {
+        Ok(())
+    } else {
+        Err(Error::Cancelled)
     }
 }
 

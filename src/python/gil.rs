@@ -131,3 +131,26 @@ pub fn detach<R>(_py: Python<'_>, work: impl FnOnce() -> R) -> R {
     let _reattach = Reattach(unsafe { ffi::PyEval_SaveThread() });
     work()
 }
+
+/// Runs `work` detached; where it asks whether to go on, signals are polled about every 30 ms. What a signal's handler
+/// raised comes before the result.
+pub fn detach_interruptibly<R: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&mut dyn FnMut() -> bool) -> R + Send,
+) -> PyResult<R> {
+    const BETWEEN_POLLS: Duration = Duration::from_millis(30);
+    let mut raised = None;
+    let result = py.detach(|| {
+        let mut polled = Instant::now();
+        work(&mut || {
+            if polled.elapsed() < BETWEEN_POLLS {
+                return true;
+            }
+            let outcome = Python::attach(|py| py.check_signals());
+            polled = Instant::now();
+            raised = outcome.err();
+            raised.is_none()
+        })
+    });
+    raised.map_or(Ok(result), Err)
+}

@@ -465,7 +465,8 @@ impl PyStore {
         if check_memory {
             check_room(additional)?;
         }
-        self.with_engine(py, |store| store.reserve(additional))
+        gil::detach_interruptibly(py, |go_on| self.store.reserve_while(additional, go_on))?
+            .map_err(raise)
     }
 
     /// Give memory that deletions left behind back to the system. O(bytes of the store).
@@ -473,7 +474,7 @@ impl PyStore {
     /// >>> import atbr
     /// >>> atbr.Store({"a": "1"}).compact()
     fn compact(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_engine(py, Store::compact)
+        gil::detach_interruptibly(py, |go_on| self.store.compact_while(go_on))?.map_err(raise)
     }
 
     /// Remove every entry. O(bytes of the store).
@@ -484,7 +485,7 @@ impl PyStore {
     /// >>> len(store)
     /// 0
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_engine(py, Store::clear)
+        gil::detach_interruptibly(py, |go_on| self.store.clear_while(go_on))?.map_err(raise)
     }
 
     /// Free the entries; any later use raises ValueError. Closing twice is fine. Views on the same data close as well.

@@ -384,3 +384,38 @@ fn incr_refuses_what_is_no_integer_and_overflow() {
         );
     }
 }
+
+#[test]
+fn long_calls_end_where_they_are_told_to_and_leave_a_whole_store() {
+    let store = store();
+    for i in 0..50_000 {
+        store.set(&number(i), b"value", Wait::Block).unwrap();
+    }
+    for i in 0..25_000 {
+        store.delete(&number(i), Wait::Block).unwrap();
+    }
+    let once = || {
+        let mut asked = 0;
+        move || {
+            asked += 1;
+            asked < 10
+        }
+    };
+    assert!(matches!(
+        store.compact_while(&mut once()),
+        Err(atbr::Error::Cancelled)
+    ));
+    assert!(matches!(
+        store.reserve_while(100_000, &mut once()),
+        Err(atbr::Error::Cancelled)
+    ));
+    for i in 25_000..50_000 {
+        assert!(store.contains(&number(i), Wait::Block).unwrap());
+    }
+    assert!(matches!(
+        store.clear_while(&mut once()),
+        Err(atbr::Error::Cancelled)
+    ));
+    assert!(!store.is_empty() && store.len() < 25_000);
+    assert_eq!(contents(&store).len(), store.len());
+}
