@@ -42,8 +42,8 @@ pub(super) fn mostly_new(store: &Store, input: &[u8]) -> bool {
         // A bad row ends its sample; the load itself will say where it is.
         let _ = scan::rows(rows, |key, _| -> Result<()> {
             let hash = rapidhash_v3(key);
-            if hash % ONE_IN == 0 {
-                if hashes.len() % LOOKED_UP_ONE_IN == 0 && !store.is_empty() {
+            if hash.is_multiple_of(ONE_IN) {
+                if hashes.len().is_multiple_of(LOOKED_UP_ONE_IN) && !store.is_empty() {
                     looked_up += 1;
                     known += u32::from(store.contains(key, Wait::Block)?);
                 }
