@@ -21,6 +21,8 @@ const MIN_ROUND: usize = 8 << 20;
 const MAX_ROUND: usize = 256 << 20;
 /// So much that one shard's share keeps its lock for a few ms, at 50 B a row.
 const NEW_ROUND: usize = 1 << 30;
+/// A merge of so few rows is not cancelled.
+const FINISHED_ROWS: u64 = 1 << 20;
 /// A load of so many rows leaves enough free memory to be worth handing back.
 const TRIM_ROWS: u64 = 1 << 20;
 
@@ -336,7 +338,8 @@ impl<'s> BulkLoad<'s> {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::OutOfMemory`], [`Error::ArenaFull`], [`Error::Closed`]: some of the rows may
-    /// have become visible, the others are forgotten.
+    /// have become visible, the others are forgotten. Up to 2^20 rows are merged even where `cancel` says no: that
+    /// takes some 50 ms, and a caller is better served by a whole round.
     pub fn merge(&mut self, cancel: &AtomicBool) -> Result<Merged> {
         let rows: u64 = self.writers.iter().map(BulkWriter::rows).sum();
         let total = Mutex::new(Merged {
@@ -349,7 +352,7 @@ impl<'s> BulkLoad<'s> {
         let work = || {
             let mut scratch = Scratch::default();
             loop {
-                if cancel.load(Ordering::Relaxed) {
+                if rows > FINISHED_ROWS && cancel.load(Ordering::Relaxed) {
                     *lock_mutex(&failure) = Some(Error::Cancelled);
                     break;
                 }

@@ -419,3 +419,23 @@ fn long_calls_end_where_they_are_told_to_and_leave_a_whole_store() {
     assert!(!store.is_empty() && store.len() < 25_000);
     assert_eq!(contents(&store).len(), store.len());
 }
+
+#[test]
+fn a_large_merge_can_be_cancelled_and_a_small_one_is_finished() {
+    let store = store();
+    let cancel = AtomicBool::new(true);
+    for (rows, finished) in [(100_000, true), (1_500_000, false)] {
+        let mut bulk = BulkLoad::new(&store, 2, Keep::Last).unwrap();
+        for i in 0..rows {
+            bulk.writers()[usize::from(i > rows / 2)]
+                .push(&number(i), b"value")
+                .unwrap();
+        }
+        let merged = bulk.merge(&cancel);
+        assert_eq!(merged.is_ok(), finished);
+        assert!(finished || matches!(merged, Err(atbr::Error::Cancelled)));
+        bulk.finish().unwrap();
+        assert_eq!(store.len(), 100_000);
+    }
+    assert_eq!(contents(&store).len(), 100_000);
+}

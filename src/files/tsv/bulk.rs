@@ -2,7 +2,7 @@
 //! the store's bulk load and where rows come from only as an [`Input`].
 //!
 //! A round is in the store entirely or not at all, but for a bad row, before which all rows of its round go in, and for
-//! a merge that is cancelled or runs out of memory, after which some rows of its round may be in.
+//! a large merge that is cancelled and one that runs out of memory, after which some rows of its round may be in.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

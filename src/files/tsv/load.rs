@@ -78,7 +78,7 @@ impl std::error::Error for LoadFailure {
 ///
 /// `progress` is called on the calling thread, about every 30 ms and once at the end; [`ControlFlow::Break`] cancels the
 /// load within 100 ms ([`Error::Cancelled`]). The store then holds the rows of the report, which are the first of the
-/// file, and perhaps some of those that were being merged.
+/// file, and of a round of over 2^20 rows perhaps some that were being merged.
 ///
 /// The last row of a key wins (or the first, by [`LoadOptions::keep`]), whatever the number of threads. On a row without
 /// a tab exactly the rows before it are in. Time is linear in the size of the file.
