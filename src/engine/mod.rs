@@ -39,4 +39,4 @@ pub use record::ValueRef;
 pub use scan::{Filter, Page};
 pub use shard::{Change, Keep};
 pub use stats::Stats;
-pub use store::{Options, Store, Wait};
+pub use store::{Found, Options, Store, Wait};

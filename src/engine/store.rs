@@ -39,6 +39,17 @@ pub enum Wait {
     Block,
 }
 
+/// What [`Store::read_counted`] found.
+#[derive(Debug)]
+pub enum Found<R> {
+    /// No such key.
+    Missing,
+    /// A value that the caller did not take.
+    Declined,
+    /// What the caller made of the value.
+    Value(R),
+}
+
 /// A shard, its lock, and counters that share its cache lines.
 #[repr(align(128))]
 pub(crate) struct Cell {
@@ -164,7 +175,8 @@ impl Store {
         Ok(shard.get(order, key).map(f))
     }
 
-    /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held.
+    /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held. `f` may decline
+    /// the value, to be asked again: then nothing is counted.
     ///
     /// # Errors
     /// [`Error::WouldBlock`]; nothing is counted then.
@@ -174,12 +186,19 @@ impl Store {
         key: &[u8],
         wait: Wait,
         detached: bool,
-        f: impl FnOnce(ValueRef<'_>) -> R,
-    ) -> Result<Option<R>> {
+        f: impl FnOnce(ValueRef<'_>) -> Option<R>,
+    ) -> Result<Found<R>> {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
+        let found = match shard.get(order, key) {
+            None => Found::Missing,
+            Some(value) => match f(value) {
+                Some(result) => Found::Value(result),
+                None => return Ok(Found::Declined),
+            },
+        };
         cell.count(detached);
-        Ok(shard.get(order, key).map(f))
+        Ok(found)
     }
 
     /// Whether the key is there. O(1) expected.

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use super::convert::{self, Built, Errors, Kind};
 use super::errors::raise;
 use super::gil::{self, Release};
-use crate::engine::{Block, Change, Store, ValueRef, Wait};
+use crate::engine::{Block, Change, Found, Store, ValueRef, Wait};
 use crate::limits::SMALL_VALUE_LEN;
 use crate::{Error, Result};
 
@@ -35,8 +35,6 @@ enum Taken {
     NoMemory,
     /// MemoryError is set.
     Raised,
-    /// Attached look-ups leave big values to a detached one.
-    Big,
 }
 
 type Buffer = [MaybeUninit<u8>; SMALL_VALUE_LEN];
@@ -52,13 +50,14 @@ impl Reader {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !gil::releases(py, self.release) {
             match store.read_counted(key, Wait::Try, false, |value| self.take_attached(py, value)) {
-                Ok(Some(Taken::Big)) | Err(Error::WouldBlock) => {}
-                Ok(Some(Taken::Object(object))) => {
+                Ok(Found::Declined) | Err(Error::WouldBlock) => {}
+                Ok(Found::Value(Taken::Object(object))) => {
                     // SAFETY: build returned a new reference.
                     return Ok(Some(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }));
                 }
-                Ok(None) => return Ok(None),
-                other => return self.finish(py, key, &[], other),
+                Ok(Found::Missing) => return Ok(None),
+                Ok(Found::Value(taken)) => return self.finish(py, key, &[], Ok(Some(taken))),
+                Err(error) => return Err(raise(error)),
             }
         }
         self.get_detached(py, store, key)
@@ -72,12 +71,15 @@ impl Reader {
         key: &[u8],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut buffer: Buffer = [MaybeUninit::uninit(); SMALL_VALUE_LEN];
-        let taken = gil::detach(py, || {
+        let found = gil::detach(py, || {
             store.read_counted(key, Wait::Block, true, |value| {
-                take_detached(value, &mut buffer)
+                Some(take_detached(value, &mut buffer))
             })
         });
-        self.finish(py, key, &buffer, taken)
+        match found.map_err(raise)? {
+            Found::Value(taken) => self.finish(py, key, &buffer, Ok(Some(taken))),
+            Found::Missing | Found::Declined => Ok(None),
+        }
     }
 
     /// Whether `key` is there.
@@ -155,16 +157,17 @@ impl Reader {
     }
 
     #[inline(always)]
-    fn take_attached(&self, py: Python<'_>, value: ValueRef<'_>) -> Taken {
+    /// None: big values are left to a detached look-up.
+    fn take_attached(&self, py: Python<'_>, value: ValueRef<'_>) -> Option<Taken> {
         let data = value.as_slice();
         if data.len() > SMALL_VALUE_LEN {
-            return Taken::Big;
+            return None;
         }
-        match convert::build(py, self.values, data) {
+        Some(match convert::build(py, self.values, data) {
             Built::Object(object) => Taken::Object(object),
             Built::Undecodable => copy(data),
             Built::NoMemory => Taken::Raised,
-        }
+        })
     }
 
     /// Turns what was taken into an object; attached, and outside every lock.
@@ -190,7 +193,7 @@ impl Reader {
             }
             Some(Taken::Copied(data)) => self.big(py, &data, key)?,
             Some(Taken::Raised) => return Err(PyErr::fetch(py)),
-            Some(Taken::NoMemory | Taken::Big) => return Err(raise(Error::OutOfMemory)),
+            Some(Taken::NoMemory) => return Err(raise(Error::OutOfMemory)),
         };
         Ok(Some(object))
     }
