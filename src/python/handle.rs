@@ -5,8 +5,11 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+#[cfg(debug_assertions)]
+use super::convert;
 use super::store::PyStore;
-use super::{batch, convert, gil, live};
+use super::{batch, gil, live};
+#[cfg(debug_assertions)]
 use crate::engine::{Change, Wait};
 
 /// Return (keys=, values=, errors=) of a handle.
@@ -68,8 +71,9 @@ pub fn stats<'py>(py: Python<'py>, store: &Bound<'py, PyStore>) -> PyResult<Boun
     Ok(figures)
 }
 
-/// For tests: hold the lock of a key's shard from the moment a byte has been written to `locked` until one can be read
+/// For tests, and not in a release: hold the lock of a key's shard from the moment a byte has been written to `locked` until one can be read
 /// from `unlock` (file descriptors).
+#[cfg(debug_assertions)]
 #[pyfunction]
 pub fn hold_lock(
     store: &Bound<'_, PyStore>,

@@ -17,8 +17,11 @@ use pyo3::prelude::*;
 /// The compiled part of atbr.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[cfg(debug_assertions)]
     #[pymodule_export]
-    use super::handle::{clone, hold_lock, share_data, stats, types_of};
+    use super::handle::hold_lock;
+    #[pymodule_export]
+    use super::handle::{clone, share_data, stats, types_of};
     #[pymodule_export]
     use super::iter::{Entries, iter_items, iter_values};
     #[pymodule_export]
