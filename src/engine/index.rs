@@ -418,7 +418,14 @@ impl<T: Table> Index<T> {
                 i % 2 == 1
             });
         }
-        self.directory.shrink_to_fit();
+        let mut exact = Vec::new();
+        // Out of memory here only means that the directory keeps its capacity.
+        if self.directory.len() < self.directory.capacity()
+            && try_reserve_exact(&mut exact, self.directory.len()).is_ok()
+        {
+            exact.extend_from_slice(&self.directory);
+            self.directory = exact;
+        }
         Ok(())
     }
 

@@ -276,3 +276,24 @@ fn a_bulk_load_that_fails_leaves_a_store_that_works() {
     };
     assert!(fail_everywhere("bulk load", || filled(1000), load, rows_only) > 500);
 }
+
+#[test]
+fn a_bulk_load_of_one_key_over_and_over_fails_as_any_other() {
+    let load = |store: &Store| {
+        let mut bulk = BulkLoad::new(store, 1, Keep::Last)?;
+        for i in 0..30_000u32 {
+            bulk.writers()[0].push(if i % 8 == 7 { b"other" } else { b"key" }, &i.to_le_bytes())?;
+        }
+        bulk.merge(&AtomicBool::new(false))?;
+        bulk.finish()
+    };
+    let rows_only = |left: &Map, after: &Map| left.keys().all(|k| after.contains_key(k));
+    assert!(fail_everywhere("hot key", || filled(0), load, rows_only) > 50);
+    let loaded = || {
+        let store = filled(0);
+        load(&store).unwrap();
+        store
+    };
+    let compact = |store: &Store| store.compact();
+    assert!(fail_everywhere("compact after it", loaded, compact, nothing_else) > 5);
+}
