@@ -466,7 +466,10 @@ impl<T: Table> Index<T> {
             let end = rest.partition_point(|&i| prefix(i) <= prefix(rest[0]));
             // Room for all of them before the first: sorted entries would crowd a table that grows as it
             // fills at its front.
-            let needed = self.tables[sub].used() + end as u32;
+            let mut needed = self.tables[sub].used() + end as u32;
+            if needed > capacity(self.tables[sub].groups) {
+                needed = self.tables[sub].used() + most_keys(&rest[..end], context);
+            }
             if needed > capacity(self.tables[sub].groups) {
                 // A table that has to grow now will have to again; a fresh one is just right.
                 let slack = if self.tables[sub].used() == 0 {
@@ -650,6 +653,14 @@ impl<T: Table> Index<T> {
         let tables = self.tables.iter().filter_map(|s| s.table.as_ref());
         tables.map(|t| u64::from(t.nonempty_groups())).sum()
     }
+}
+
+/// No fewer than the keys of these sorted items; exact where those of one key are neighbours.
+fn most_keys(items: &[Item], context: &impl Resolve) -> u32 {
+    let again = |pair: &&[Item]| {
+        pair[0] >> 32 == pair[1] >> 32 && context.same_key(pair[0] as u32, pair[1] as u32)
+    };
+    (items.len() - items.windows(2).filter(again).count()) as u32
 }
 
 /// A table of `groups` groups with the sorted items in it, each group one exact allocation.
