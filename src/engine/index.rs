@@ -479,7 +479,7 @@ impl<T: Table> Index<T> {
                 };
                 let groups = groups_for(needed + slack, 80);
                 if groups > MAX_GROUPS && depth < MAX_DEPTH {
-                    self.split(sub, 80, groups / 2 + 1, context)?;
+                    self.split(sub, 80, (groups / 2 + 1).min(MAX_GROUPS), context)?;
                 } else {
                     self.rebuild(sub, groups, context)?;
                 }
