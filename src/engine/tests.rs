@@ -275,7 +275,7 @@ fn crowded_hashes_are_found_and_scanned_once() {
         |o| 0x8000_0000 | (o.wrapping_mul(0x9E37_79B1) >> 15),
         |o| o.wrapping_mul(0x9E37_79B1) & 0xFFF0_0000,
         |o| {
-            if o % 16 == 0 {
+            if o.is_multiple_of(16) {
                 u32::MAX
             } else {
                 o.wrapping_mul(0x9E37_79B1)

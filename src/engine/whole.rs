@@ -56,7 +56,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn key(i: u16) -> Vec<u8> {
     let i = i % 3000;
-    let long = if i % 10 == 0 { 80 } else { 0 };
+    let long = if i.is_multiple_of(10) { 80 } else { 0 };
     format!("{i}{}", "-".repeat(long)).into_bytes()
 }
 
