@@ -600,22 +600,6 @@ impl Arena {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_that_are_free_are_room_for_a_load() {
-        let mut arena = Arena::new();
-        arena.chunks = vec![NonNull::dangling(); MAX_CHUNKS];
-        arena.meta = vec![Meta::default(); MAX_CHUNKS];
-        assert!(arena.prepare_adoption(0).is_err());
-        arena.free_numbers = (1..MAX_CHUNKS as u32).rev().collect();
-        arena.prepare_adoption(100).unwrap();
-        assert!(arena.prepare_adoption(MAX_CHUNKS).is_err());
-    }
-}
-
 fn first_layout(capacity: usize) -> Layout {
     // A capacity is a power of two of at most CHUNK, so the layout is valid.
     Layout::from_size_align(capacity, 1).unwrap_or(Layout::new::<u8>())
@@ -632,4 +616,20 @@ pub(crate) fn prefetch_read(at: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_free_are_room_for_a_load() {
+        let mut arena = Arena::new();
+        arena.chunks = vec![NonNull::dangling(); MAX_CHUNKS];
+        arena.meta = vec![Meta::default(); MAX_CHUNKS];
+        assert!(arena.prepare_adoption(0).is_err());
+        arena.free_numbers = (1..MAX_CHUNKS as u32).rev().collect();
+        arena.prepare_adoption(100).unwrap();
+        assert!(arena.prepare_adoption(MAX_CHUNKS).is_err());
+    }
 }
