@@ -413,7 +413,7 @@ impl Arena {
 
     /// Room in the tables for taking over so many chunks.
     pub(crate) fn prepare_adoption(&mut self, chunks: usize) -> Result<()> {
-        if self.chunks.len() + chunks + 1 > MAX_CHUNKS {
+        if self.chunks.len() + chunks + 1 > MAX_CHUNKS + self.free_numbers.len() {
             return Err(Error::ArenaFull);
         }
         try_reserve(&mut self.chunks, chunks + 1)?;
@@ -562,6 +562,44 @@ impl Arena {
     }
 }
 
+#[cfg(test)]
+impl Arena {
+    /// Reads every chunk from its start and fails where the counts are wrong; returns the offsets of live records.
+    pub(crate) fn check(&self) -> Vec<u32> {
+        let mut live = Vec::new();
+        let (mut used_bytes, mut dead_bytes) = (0, 0);
+        for (number, meta) in self.meta.iter().enumerate() {
+            let (mut position, mut dead) = (0, 0);
+            while position < usize::from(meta.used) {
+                let offset = (number << CHUNK_BITS | position) as u32;
+                position += match self.parse(offset) {
+                    Parsed::Inline { len, .. } | Parsed::Block { len, .. } => {
+                        live.push(offset);
+                        len
+                    }
+                    Parsed::Dead { len } => {
+                        dead += len;
+                        len
+                    }
+                };
+            }
+            assert_eq!(position, usize::from(meta.used), "chunk {number}");
+            assert_eq!(dead, usize::from(meta.dead), "chunk {number}");
+            used_bytes += position as u64;
+            dead_bytes += dead as u64;
+        }
+        assert_eq!((used_bytes, dead_bytes), (self.used_bytes, self.dead_bytes));
+        let mut numbers = [&self.open[..], &self.free_numbers].concat();
+        numbers.extend(&self.pinned);
+        numbers.sort_unstable();
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] != pair[1]),
+            "{numbers:?}"
+        );
+        live
+    }
+}
+
 fn first_layout(capacity: usize) -> Layout {
     // A capacity is a power of two of at most CHUNK, so the layout is valid.
     Layout::from_size_align(capacity, 1).unwrap_or(Layout::new::<u8>())
@@ -578,4 +616,20 @@ pub(crate) fn prefetch_read(at: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_free_are_room_for_a_load() {
+        let mut arena = Arena::new();
+        arena.chunks = vec![NonNull::dangling(); MAX_CHUNKS];
+        arena.meta = vec![Meta::default(); MAX_CHUNKS];
+        assert!(arena.prepare_adoption(0).is_err());
+        arena.free_numbers = (1..MAX_CHUNKS as u32).rev().collect();
+        arena.prepare_adoption(100).unwrap();
+        assert!(arena.prepare_adoption(MAX_CHUNKS).is_err());
+    }
 }

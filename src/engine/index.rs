@@ -424,7 +424,14 @@ impl<T: Table> Index<T> {
                 i % 2 == 1
             });
         }
-        self.directory.shrink_to_fit();
+        let mut exact = Vec::new();
+        // Out of memory here only means that the directory keeps its capacity.
+        if self.directory.len() < self.directory.capacity()
+            && try_reserve_exact(&mut exact, self.directory.len()).is_ok()
+        {
+            exact.extend_from_slice(&self.directory);
+            self.directory = exact;
+        }
         Ok(())
     }
 
@@ -465,7 +472,10 @@ impl<T: Table> Index<T> {
             let end = rest.partition_point(|&i| prefix(i) <= prefix(rest[0]));
             // Room for all of them before the first: sorted entries would crowd a table that grows as it
             // fills at its front.
-            let needed = self.tables[sub].used() + end as u32;
+            let mut needed = self.tables[sub].used() + end as u32;
+            if needed > capacity(self.tables[sub].groups) {
+                needed = self.tables[sub].used() + most_keys(&rest[..end], context);
+            }
             if needed > capacity(self.tables[sub].groups) {
                 // A table that has to grow now will have to again; a fresh one is just right.
                 let slack = if self.tables[sub].used() == 0 {
@@ -475,7 +485,7 @@ impl<T: Table> Index<T> {
                 };
                 let groups = groups_for(needed + slack, PACKED);
                 if groups > MAX_GROUPS && depth < MAX_DEPTH {
-                    self.split(sub, PACKED, groups / 2 + 1, context)?;
+                    self.split(sub, PACKED, (groups / 2 + 1).min(MAX_GROUPS), context)?;
                 } else {
                     self.rebuild(sub, groups, context)?;
                 }
@@ -649,6 +659,14 @@ impl<T: Table> Index<T> {
         let tables = self.tables.iter().filter_map(|s| s.table.as_ref());
         tables.map(|t| u64::from(t.nonempty_groups())).sum()
     }
+}
+
+/// No fewer than the keys of these sorted items; exact where those of one key are neighbours.
+fn most_keys(items: &[Item], context: &impl Resolve) -> u32 {
+    let again = |pair: &&[Item]| {
+        pair[0] >> 32 == pair[1] >> 32 && context.same_key(pair[0] as u32, pair[1] as u32)
+    };
+    (items.len() - items.windows(2).filter(again).count()) as u32
 }
 
 /// A table of `groups` groups with the sorted items in it, each group one exact allocation.

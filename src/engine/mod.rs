@@ -28,6 +28,8 @@ mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole;
 
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};

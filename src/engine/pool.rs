@@ -2,6 +2,7 @@
 //! so that huge pages serve every shard and waste is per store, not per shard. Knows no records.
 
 use std::ptr::{self, NonNull};
+use std::thread;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -127,23 +128,25 @@ impl Region {
         (distance < self.len).then_some(distance / CHUNK)
     }
 
-    /// Hands the memory of the free chunks back to the system; they stay free.
-    fn return_free(&mut self) {
+    /// Hands the memory of the free chunks back to the system, and says whether they had any; they stay free.
+    fn return_free(&mut self) -> bool {
         if self.returned == self.free.len() {
-            return;
+            return false;
         }
         self.free.sort_unstable_by(|a, b| b.cmp(a));
-        for &number in &self.free {
-            // SAFETY: a free chunk of this mapping, which nobody reads.
+        for run in self.free.chunk_by(|a, b| *a == b + 1) {
+            let first = run[run.len() - 1] as usize;
+            // SAFETY: free chunks of this mapping, which nobody reads.
             unsafe {
                 libc::madvise(
-                    self.base.add(number as usize * CHUNK).as_ptr().cast(),
-                    CHUNK,
+                    self.base.add(first * CHUNK).as_ptr().cast(),
+                    run.len() * CHUNK,
                     libc::MADV_DONTNEED,
                 );
             }
         }
         self.returned = self.free.len();
+        true
     }
 }
 
@@ -194,12 +197,31 @@ impl Pool {
         self.lock().give(chunk);
     }
 
-    /// Hands free memory back to the system.
+    /// Hands free memory back to the system. It takes the system long, so the lock is given up after each region, for
+    /// long enough that whoever waits for it looks again.
     pub(crate) fn trim(&self) {
+        while let Some(region) = self.remove_free() {
+            drop(region);
+        }
+        for at in 0.. {
+            let mut pool = self.lock();
+            let Some(region) = pool.0.regions.get_mut(at) else {
+                break;
+            };
+            let returned = region.return_free();
+            drop(pool);
+            if returned {
+                thread::sleep(sync::LONGEST_SLEEP);
+            }
+        }
+    }
+
+    /// Takes out a region that nobody holds a chunk of.
+    fn remove_free(&self) -> Option<Region> {
         let mut pool = self.lock();
-        pool.0.regions.retain(|r| !r.is_free());
+        let at = pool.0.regions.iter().position(Region::is_free)?;
         (pool.0.first_with_used, pool.0.first_with_fresh) = (0, 0);
-        pool.0.regions.iter_mut().for_each(Region::return_free);
+        Some(pool.0.regions.remove(at))
     }
 
     /// Bytes of chunks that hold memory.

@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
+use super::block::Block;
 use super::glob::Glob;
 use super::record::ValueRef;
 use super::store::Store;
-use super::table::try_push;
+use super::table::try_reserve;
 use crate::Result;
 
 /// Which entries a scan returns.
@@ -24,11 +25,23 @@ impl Filter {
     }
 }
 
-/// Entries found by [`Store::scan`].
+/// Entries found by [`Store::scan`]. Large values are shared with the store, not copied.
 #[derive(Default)]
 pub struct Page {
     bytes: Vec<u8>,
-    entries: Vec<(Range<usize>, usize)>,
+    entries: Vec<Entry>,
+    shared_bytes: usize,
+}
+
+struct Entry {
+    key: Range<usize>,
+    value: Value,
+}
+
+enum Value {
+    /// So many bytes that follow the key.
+    Copied(usize),
+    Shared(Block),
 }
 
 impl Page {
@@ -44,30 +57,48 @@ impl Page {
 
     /// Key of entry `i`.
     pub fn key(&self, i: usize) -> &[u8] {
-        &self.bytes[self.entries[i].0.clone()]
+        &self.bytes[self.entries[i].key.clone()]
     }
 
     /// Value of entry `i`; empty where the scan was told to leave values out.
     pub fn value(&self, i: usize) -> &[u8] {
-        let (key, value_len) = &self.entries[i];
-        &self.bytes[key.end..key.end + value_len]
+        let Entry { key, value } = &self.entries[i];
+        match value {
+            Value::Copied(len) => &self.bytes[key.end..key.end + len],
+            Value::Shared(block) => block.value(),
+        }
     }
 
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        super::table::try_reserve(&mut self.bytes, key.len() + value.len())?;
+    fn push(&mut self, key: &[u8], value: Option<ValueRef<'_>>) -> Result<()> {
+        let inline = match &value {
+            Some(ValueRef::Inline(value)) => value,
+            _ => &[][..],
+        };
+        try_reserve(&mut self.bytes, key.len() + inline.len())?;
+        try_reserve(&mut self.entries, 1)?;
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-        try_push(&mut self.entries, (start..start + key.len(), value.len()))
+        self.bytes.extend_from_slice(inline);
+        let key = start..start + key.len();
+        let value = match value {
+            Some(ValueRef::Shared(block)) => {
+                self.shared_bytes += block.value().len();
+                Value::Shared(block.share())
+            }
+            _ => Value::Copied(inline.len()),
+        };
+        self.entries.push(Entry { key, value });
+        Ok(())
     }
 
     fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.shared_bytes = 0;
     }
 }
 
-/// Bytes after which a page ends, so that large values do not pile up.
+/// Bytes after which a page ends, shared ones included, so that who copies a page does not copy much.
 const PAGE_BYTES: usize = 1 << 20;
 /// Buckets that are looked at under one lock.
 const BUCKETS: u32 = 96;
@@ -103,8 +134,7 @@ impl Store {
                 next = next.and_then(|from| {
                     shard.scan(self.cx(), from, BUCKETS, |key, value: ValueRef<'_>| {
                         if outcome.is_ok() && filter.accepts(key) {
-                            let value = if values { value.as_slice() } else { &[] };
-                            outcome = page.push(key, value);
+                            outcome = page.push(key, values.then_some(value));
                         }
                     })
                 });
@@ -118,7 +148,8 @@ impl Store {
                     from = 0;
                 }
             }
-            let full = page.len() >= count.max(1) || page.bytes.len() >= PAGE_BYTES;
+            let full =
+                page.len() >= count.max(1) || page.bytes.len() + page.shared_bytes >= PAGE_BYTES;
             if full || looked_at >= MOST_BUCKETS {
                 break;
             }
@@ -127,5 +158,36 @@ impl Store {
             return Ok(0);
         }
         Ok((number as u64) << 32 | u64::from(from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Options, Wait};
+
+    #[test]
+    fn large_values_are_not_copied_into_a_page() {
+        let store = Store::new(&Options::default()).unwrap();
+        let value = vec![7; 1 << 20];
+        let keys: Vec<_> = (0..u64::MAX)
+            .map(u64::to_le_bytes)
+            .filter(|key| store.cx().placer.place(key).shard == 0)
+            .take(20)
+            .collect();
+        for key in &keys {
+            store.set(key, &value, Wait::Block).unwrap();
+        }
+        let mut page = Page::default();
+        store
+            .scan(0, &Filter::default(), 1000, true, &mut page)
+            .unwrap();
+        assert!(page.bytes.capacity() < PAGE_BYTES, "{}", page.bytes.len());
+        assert!(!page.is_empty());
+        assert!((0..page.len()).all(|i| page.value(i) == value));
+        store
+            .scan(0, &Filter::default(), 1000, false, &mut page)
+            .unwrap();
+        assert!((0..page.len()).all(|i| page.value(i).is_empty()));
     }
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// No waiting thread sleeps longer before it looks again.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_micros(200);
+
 /// Backs off a little more at each step: spins, yields, sleeps.
 struct Backoff(u32);
 
@@ -20,7 +23,10 @@ impl Backoff {
         match self.0 {
             0..=6 => (0..1 << self.0).for_each(|_| std::hint::spin_loop()),
             7..=12 => thread::yield_now(),
-            n => thread::sleep(Duration::from_micros(u64::from((n - 12) * 20).min(200))),
+            n => {
+                let sleep = Duration::from_micros(20).saturating_mul(n - 12);
+                thread::sleep(sleep.min(LONGEST_SLEEP));
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::hash::{Hasher, HasherKind, Placer};
-use super::index::{Index, Keys, Merged, Resolve};
+use super::index::{Index, Keys, MAX_GROUPS, Merged, Resolve};
 use super::pool::{CHUNK, Pool};
 use super::record::{self, Parsed};
 use super::reference::Reference;
@@ -233,6 +233,93 @@ proptest! {
     ) {
         let order = if crowd { crowd_at_the_end } else { spread_evenly };
         index_agrees_with_a_set::<Reference>(&ops, order);
+    }
+}
+
+fn items_of(offsets: std::ops::Range<u32>, order: fn(u32) -> u32) -> Vec<u64> {
+    let mut items: Vec<u64> = offsets
+        .map(|o| u64::from(order(o)) << 32 | u64::from(o))
+        .collect();
+    items.sort_unstable();
+    items
+}
+
+#[test]
+fn a_write_after_a_large_merge_moves_one_bounded_sub_table() {
+    for merged in [30_000, 60_000, 250_000] {
+        let mut keys = Spread(spread_evenly);
+        let mut index = Index::<Sparse>::new();
+        let items = items_of(0..merged, spread_evenly);
+        index
+            .merge(&items, &mut keys, &mut Merged::default())
+            .unwrap();
+        let mut most = 0;
+        for offset in merged..merged * 3 / 2 {
+            let before = index.slots_moved();
+            index.insert(spread_evenly(offset), offset, &keys).unwrap();
+            most = most.max(index.slots_moved() - before);
+        }
+        assert!(
+            most <= u64::from(MAX_GROUPS * GROUP),
+            "{most} after {merged}"
+        );
+    }
+}
+
+#[test]
+fn crowded_hashes_are_found_and_scanned_once() {
+    const SIZE: u32 = 5000;
+    let crowds: [fn(u32) -> u32; 5] = [
+        |o| u32::MAX - o % 2000,
+        |o| o % 2000,
+        |o| 0x8000_0000 | (o.wrapping_mul(0x9E37_79B1) >> 15),
+        |o| o.wrapping_mul(0x9E37_79B1) & 0xFFF0_0000,
+        |o| {
+            if o.is_multiple_of(16) {
+                u32::MAX
+            } else {
+                o.wrapping_mul(0x9E37_79B1)
+            }
+        },
+    ];
+    for (number, &order) in crowds.iter().enumerate() {
+        let mut keys = Spread(order);
+        let mut index = Index::<Sparse>::new();
+        let mut set = BTreeSet::new();
+        for round in 0..4u32 {
+            let fresh = round * SIZE..round * SIZE + 3000;
+            set.extend(fresh.clone());
+            index
+                .merge(&items_of(fresh, order), &mut keys, &mut Merged::default())
+                .unwrap();
+            for offset in round * SIZE + 3000..round * SIZE + SIZE {
+                index.insert(order(offset), offset, &keys).unwrap();
+                set.insert(offset);
+            }
+            for offset in (0..round * SIZE + SIZE).filter(|o| (o * 7 + round) % 5 < 2) {
+                if set.remove(&offset) {
+                    let entry = index.find(order(offset), |o| o == offset).unwrap();
+                    index.remove(entry, &keys);
+                }
+            }
+            if round == 2 {
+                index.join(&keys).unwrap();
+                (0..index.tables()).for_each(|sub| index.compact(sub, &keys).unwrap());
+            }
+            let mut seen = BTreeSet::new();
+            let mut from = Some(0);
+            while let Some(cursor) = from {
+                from = index.scan(cursor, 96, &keys, |offset, _| {
+                    assert!(seen.insert(offset), "{offset} was seen twice");
+                });
+                assert!(from.is_none_or(|next| next > cursor));
+            }
+            assert!(seen == set, "crowd {number}, round {round}");
+        }
+        assert!(
+            set.iter()
+                .all(|&o| index.find(order(o), |found| found == o).is_some())
+        );
     }
 }
 

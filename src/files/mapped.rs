@@ -52,7 +52,8 @@ impl Mapped {
         match &self.region {
             // SAFETY: the region is mapped readable for `len` bytes as long as `self` lives, and a page that the file
             // has lost is replaced by the SIGBUS handler. Another process may write into the file meanwhile: readers
-            // take lengths and positions from one look at the bytes and check every index.
+            // take lengths and positions from one look at the bytes and check every index, and copy what has to be the
+            // same at a second look.
             Some(region) => unsafe {
                 std::slice::from_raw_parts(region.start.as_ptr(), region.len)
             },

@@ -1,6 +1,8 @@
 //! The work of a single write is bounded, counted in slots moved and bytes copied, not in time.
 
-use atbr::engine::{Options, Store, Wait};
+use std::sync::atomic::AtomicBool;
+
+use atbr::engine::{BulkLoad, Keep, Options, Store, Wait};
 
 /// A sub-table is at most 200 groups of 48 buckets.
 const MOST_SLOTS: u64 = 200 * 48;
@@ -63,4 +65,21 @@ fn overwriting_with_other_lengths_copies_a_bounded_number_of_bytes() {
     let stats = store.stats();
     let live = stats.key_bytes + stats.value_bytes + 3 * stats.entries;
     assert!(stats.bytes_allocated < live * 3 / 2, "{stats:?}");
+}
+
+#[test]
+fn rows_of_one_key_do_not_swell_the_index() {
+    let store = Store::new(&Options::default()).unwrap();
+    let mut bulk = BulkLoad::new(&store, 1, Keep::Last).unwrap();
+    for i in 0..1_000_000u32 {
+        bulk.writers()[0].push(b"key", &i.to_le_bytes()).unwrap();
+    }
+    bulk.merge(&AtomicBool::new(false)).unwrap();
+    bulk.finish().unwrap();
+    assert_eq!(
+        store.get(b"key").unwrap().unwrap(),
+        999_999u32.to_le_bytes()
+    );
+    let stats = store.stats();
+    assert!(stats.index_bytes < 4096, "{stats:?}");
 }

@@ -50,7 +50,15 @@ fn contents(store: &Store) -> Map {
         map.extend((0..page.len()).map(|i| (page.key(i).to_vec(), page.value(i).to_vec())));
         if cursor == 0 {
             assert_eq!(map.len(), store.len());
-            assert_eq!(map.len() as u64, store.stats().entries);
+            let stats = store.stats();
+            assert_eq!(map.len() as u64, stats.entries);
+            let (keys, values) = map.iter().fold((0, 0), |(k, v), (key, value)| {
+                (k + key.len(), v + value.len())
+            });
+            assert_eq!(
+                (keys as u64, values as u64),
+                (stats.key_bytes, stats.value_bytes)
+            );
             return map;
         }
     }
@@ -220,6 +228,13 @@ fn other_writes_that_fail_leave_the_store_as_it_was() {
         store
     };
     assert!(fail_everywhere("compact", loose, compact, nothing_else) > 50);
+    let too_large = || {
+        let store = filled(100);
+        // Two sub-tables in every shard, which are joined again.
+        store.reserve(128 * 17_000).unwrap();
+        store
+    };
+    assert!(fail_everywhere("join", too_large, compact, nothing_else) > 500);
 }
 
 #[test]
@@ -301,4 +316,18 @@ fn a_load_of_a_file_that_fails_leaves_the_rows_before() {
     let sites = fail_everywhere("load of a file", || filled(1000), load, rows_only);
     std::fs::remove_file(&path).unwrap();
     assert!(sites > 100);
+}
+
+#[test]
+fn a_bulk_load_of_one_key_over_and_over_fails_as_any_other() {
+    let load = |store: &Store| {
+        let mut bulk = BulkLoad::new(store, 1, Keep::Last)?;
+        for i in 0..30_000u32 {
+            bulk.writers()[0].push(if i % 8 == 7 { b"other" } else { b"key" }, &i.to_le_bytes())?;
+        }
+        bulk.merge(&AtomicBool::new(false))?;
+        bulk.finish()
+    };
+    let rows_only = |left: &Map, after: &Map| left.keys().all(|k| after.contains_key(k));
+    assert!(fail_everywhere("hot key", || filled(0), load, rows_only) > 50);
 }

@@ -4,6 +4,7 @@
 //! A round is in the store entirely or not at all, but for a bad row, before which all rows of its round go in, and for
 //! a large merge that is cancelled and one that runs out of memory, after which some rows of its round may be in.
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::crew;
@@ -12,7 +13,7 @@ use super::load::{Load, is_too_long};
 use super::repeats;
 use super::scan::{self, Stop};
 use crate::engine::{BulkLoad, BulkWriter, Merged};
-use crate::{Error, Result};
+use crate::{Error, Result, limits};
 
 /// Bytes that a thread parses between two looks at whether to stop.
 const STEP: usize = 256 << 10;
@@ -121,6 +122,7 @@ impl Part<'_, '_> {
         shared: &crew::Shared,
     ) {
         let mut position = 0;
+        let mut copy = KeyCopy::default();
         while position < self.bytes.len() && first_stop.load(Ordering::Relaxed) > self.index {
             let rest = &self.bytes[position..];
             let Ok(length) = whole_rows(rest, STEP, poll) else {
@@ -128,7 +130,7 @@ impl Part<'_, '_> {
             };
             let step = &rest[..length.unwrap_or(rest.len())];
             let before = self.writer.rows();
-            let scanned = scan::rows(step, |key, value| self.writer.push(key, value));
+            let scanned = scan::rows(step, |key, value| self.writer.push(copy.of(key)?, value));
             if let Err(stop) = scanned {
                 self.stop = Some(stop.after(position));
                 first_stop.fetch_min(self.index, Ordering::Relaxed);
@@ -140,6 +142,25 @@ impl Part<'_, '_> {
                 return;
             }
         }
+    }
+}
+
+/// A key copied out of the mapping. It is hashed and written from here: another process may write into the file between
+/// one look at it and the next, and an entry whose hash is not its key's is lost to look-ups and to compaction.
+#[derive(Default)]
+struct KeyCopy(Vec<u8>);
+
+impl KeyCopy {
+    #[inline]
+    fn of(&mut self, key: &[u8]) -> Result<&[u8]> {
+        limits::check_key(key.len())?;
+        self.0.clear();
+        self.0
+            .try_reserve(key.len())
+            .map_err(|_| Error::OutOfMemory)?;
+        self.0.extend_from_slice(key);
+        // The compiler may take bytes behind a reference for constant, and must not look at the original again.
+        Ok(black_box(&self.0))
     }
 }
 

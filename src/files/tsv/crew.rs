@@ -3,10 +3,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use super::report::Progress;
 use crate::{Error, Result};
@@ -111,8 +110,9 @@ pub(super) fn run<J: Send>(
     let caller = thread::current();
     let shared = ticker.shared;
     let threads = threads.min(jobs.len());
+    // Of the standard library, which keeps no table of waiting threads that a fork could find locked.
     let jobs = Mutex::new(jobs.into_iter());
-    let next = || jobs.lock().next();
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
     let running = AtomicUsize::new(0);
     let labour = || {
         let _done = OnDrop(|| {

@@ -4,8 +4,8 @@
 use rapidhash::v3::rapidhash_v3;
 
 use super::scan;
-use crate::Result;
 use crate::engine::{Store, Wait};
+use crate::{Error, Result};
 
 /// Places that are sampled, one at random in each stretch of the input, and bytes that are read at each.
 const SAMPLES: usize = 1024;
@@ -39,7 +39,7 @@ pub(super) fn mostly_new(store: &Store, input: &[u8]) -> bool {
             continue;
         };
         sampled += rows.len();
-        // A bad row ends its sample; the load itself will say where it is.
+        // A bad row ends its sample, as does a want of memory; the load itself will say so.
         let _ = scan::rows(rows, |key, _| -> Result<()> {
             let hash = rapidhash_v3(key);
             if hash.is_multiple_of(ONE_IN) {
@@ -47,6 +47,7 @@ pub(super) fn mostly_new(store: &Store, input: &[u8]) -> bool {
                     looked_up += 1;
                     known += u32::from(store.contains(key, Wait::Block)?);
                 }
+                hashes.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                 hashes.push(hash);
             }
             Ok(())

@@ -166,6 +166,42 @@ fn file_truncated_while_it_is_loaded_is_an_error_and_a_prefix_is_in() {
 }
 
 #[test]
+fn keys_of_a_file_that_changes_while_it_is_loaded_are_found_where_the_index_has_them() {
+    use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let rows = 200_000;
+    let folder = Folder::new();
+    let text = numbered_rows(rows);
+    let path = folder.file("rows.tsv", &text);
+    let other = String::from_utf8(text.clone()).unwrap();
+    let other = other.replace("\n00", "\n99").into_bytes();
+    let done = AtomicBool::new(false);
+    let mut counts = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                file.write_all_at(&other, 0).unwrap();
+                file.write_all_at(&text, 0).unwrap();
+            }
+        });
+        for _ in 0..6 {
+            let store = new_store();
+            let _ = load(&store, &path, &bulk(2, Keep::Last, usize::MAX));
+            let found = contents(&store);
+            let lost = found
+                .iter()
+                .filter(|(key, value)| store.get(key).unwrap().as_ref() != Some(value))
+                .count();
+            counts.push((lost, store.len() - found.len()));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(counts, [(0, 0); 6]);
+}
+
+#[test]
 fn sigbus_of_memory_that_is_not_ours_still_ends_the_process() {
     for test in [
         "faults::child_meets_a_foreign_sigbus",

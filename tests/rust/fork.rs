@@ -1,0 +1,107 @@
+//! Forks while other threads write, load and make stores: the child finds every store whole and its locks free.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use atbr::engine::{BulkLoad, Keep, Options, Store, Wait};
+use atbr::files::tsv::{self, LoadOptions};
+
+fn key(i: u64) -> [u8; 8] {
+    i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()
+}
+
+fn store() -> Store {
+    Store::new(&Options::default()).unwrap()
+}
+
+/// Forks, runs `child` there, and fails where it does not end well within 20 seconds.
+fn fork(child: impl FnOnce() -> bool) {
+    // SAFETY: the child calls what a child of this library may call, and ends without unwinding.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+        // SAFETY: always callable.
+        unsafe { libc::_exit(i32::from(!fine)) };
+    }
+    let started = Instant::now();
+    let mut status = 0;
+    // SAFETY: our own child and a valid place for its status.
+    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } == 0 {
+        if started.elapsed() > Duration::from_secs(20) {
+            // SAFETY: our own child.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    assert_eq!(status, 0, "the child's status");
+}
+
+#[test]
+fn children_forked_under_load_read_write_load_and_exit() {
+    let path = std::env::temp_dir().join(format!("atbr-fork-{}.tsv", std::process::id()));
+    let rows: String = (0..20_000).map(|i| format!("row {i}\t{i}\n")).collect();
+    std::fs::write(&path, rows).unwrap();
+    let options = LoadOptions {
+        threads: Some(4),
+        bulk_from: 0,
+        round_bytes: 64 << 10,
+        ..LoadOptions::default()
+    };
+    let quiet = |_: &_| ControlFlow::Continue(());
+    let store = store();
+    for i in 0..5000 {
+        store.set(&key(i), b"stays", Wait::Block).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 1..=2u64 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                let mut i = 0;
+                while !done.load(Ordering::Relaxed) {
+                    i += 1;
+                    let key = key((writer << 32) + i % 20_000);
+                    let value = vec![1; (i % 3000) as usize];
+                    store.set(&key, &value, Wait::Block).unwrap();
+                    if i % 3 == 0 {
+                        store.delete(&key, Wait::Block).unwrap();
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let other = self::store();
+                tsv::load(&store, &path, &options, &mut { quiet }).unwrap();
+                tsv::load(&other, &path, &options, &mut { quiet }).unwrap();
+                store.compact().unwrap();
+            }
+        });
+        for _ in 0..if cfg!(debug_assertions) { 40 } else { 500 } {
+            fork(|| {
+                let whole = (0..5000)
+                    .all(|i| store.get(&key(i)).unwrap().as_deref() == Some(&b"stays"[..]));
+                store.set(b"child", b"was here", Wait::Block).unwrap();
+                let other = self::store();
+                let loaded = tsv::load(&store, &path, &options, &mut { quiet }).unwrap();
+                let mut bulk = BulkLoad::new(&other, 2, Keep::Last).unwrap();
+                for i in 0..10_000 {
+                    bulk.writers()[(i / 5000) as usize]
+                        .push(&key(i), b"")
+                        .unwrap();
+                }
+                bulk.merge(&AtomicBool::new(false)).unwrap();
+                bulk.finish().unwrap();
+                store.compact().unwrap();
+                store.clear().unwrap();
+                whole && loaded.rows == 20_000 && other.len() == 10_000 && store.is_empty()
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(store.get(b"child").unwrap(), None);
+}
