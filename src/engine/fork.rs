@@ -23,12 +23,18 @@ static HANDLERS: Once = Once::new();
 #[derive(Default)]
 pub(crate) struct Registered(AtomicUsize);
 
-pub(crate) fn register(store: &Inner) -> Result<()> {
+/// Installs the fork handlers, once. The first store does it; who may fork while another thread makes the first store
+/// calls this before.
+pub fn prepare_for_forks() {
     HANDLERS.call_once(|| {
         // SAFETY: the handlers are functions without arguments that live as long as the process. Failure
         // (no memory) leaves a store that works and a fork that may find a lock taken.
         unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
     });
+}
+
+pub(crate) fn register(store: &Inner) -> Result<()> {
+    prepare_for_forks();
     let mut stores = lock_mutex(&STORES);
     store.registered.0.store(stores.len(), Ordering::Relaxed);
     try_push(&mut stores, Entry(store))

@@ -34,6 +34,7 @@ mod whole;
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};
 pub use bulk::{BulkLoad, BulkWriter, Merged};
+pub use fork::prepare_for_forks;
 pub use glob::Glob;
 pub use hash::HasherKind;
 pub use locked::Locked;

@@ -300,6 +300,11 @@ impl Store {
         lens.sum::<u64>() as usize
     }
 
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.cells().len()
+    }
+
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.cells()

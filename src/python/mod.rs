@@ -17,6 +17,8 @@ use pyo3::prelude::*;
 /// The compiled part of atbr.
 #[pymodule(gil_used = false)]
 mod _core {
+    use pyo3::prelude::*;
+
     #[cfg(debug_assertions)]
     #[pymodule_export]
     use super::handle::hold_lock;
@@ -30,6 +32,13 @@ mod _core {
     use super::load::{LoadReport, SaveReport, load, save};
     #[pymodule_export]
     use super::store::PyStore;
+    /// Under the import lock, which a fork waits for.
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::engine::prepare_for_forks();
+        Ok(())
+    }
+
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");

@@ -22,6 +22,8 @@ const STEP: usize = 256 << 10;
 /// Input that is worth a thread of its own, and the most threads that a load takes.
 const BYTES_PER_THREAD: u64 = 2 << 20;
 const MAX_THREADS: usize = 256;
+/// What a thread may leave unfilled in each shard.
+const BYTES_PER_SHARD: u64 = 32 << 10;
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -142,7 +144,9 @@ impl Load<'_> {
     fn threads(&self, len: u64) -> usize {
         let wanted = self.options.threads.unwrap_or_else(|| {
             let machine = thread::available_parallelism().map_or(1, usize::from);
-            machine.min((len / BYTES_PER_THREAD) as usize)
+            // Each thread begins a chunk of records and one of items in every shard.
+            let begun = self.store.shards() as u64 * BYTES_PER_SHARD;
+            machine.min((len / BYTES_PER_THREAD.max(4 * begun)) as usize)
         });
         wanted.clamp(1, MAX_THREADS)
     }
