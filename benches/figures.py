@@ -185,6 +185,32 @@ def task_set(rows: int) -> dict[str, float]:
     return result
 
 
+def task_shrink(rows: int) -> dict[str, float]:
+    """Delete nine rows of ten and compact; the other process holds the tenth that is left."""
+    before = memory.anonymous_bytes()
+    store = loaded(rows)
+    kept = rows // 10
+    for start in range(kept, rows, CHUNK):
+        store.delete_many([dataset.fixed_key(row) for row in range(start, start + CHUNK)])
+    store.compact()
+    gc.collect()
+    shrunk = memory.anonymous_bytes() - before
+    return {"shrunk": shrunk, "fresh": memory.in_own_process("store", dataset.fixed(kept))}
+
+
+def task_empty(_: int) -> dict[str, float]:
+    count = 2_000
+    atbr.Store().close()
+    before = memory.anonymous_bytes()
+    start = time.perf_counter()
+    stores = [atbr.Store() for _ in range(count)]
+    took = time.perf_counter() - start
+    return {
+        "seconds": took / count,
+        "bytes": (memory.anonymous_bytes() - before) / len(stores),
+    }
+
+
 def task_peak_child(rows: int) -> dict[str, float]:
     """Load a file of ``rows`` rows, over a tenth of the keys if the number is negative."""
     path = dataset.fixed(rows) if rows > 0 else dataset.repeated(-rows)
@@ -250,6 +276,14 @@ def table(rows: int) -> list[str]:
     )
     add("peak memory of a load over its final memory", f"{peak_of(rows):.2f}")
     add("the same, ten rows to each key", f"{peak_of(-rows):.2f}")
+
+    shrink = measure("shrink", rows)
+    add(
+        "memory after nine of ten are deleted and compact(), over a store that never had them",
+        f"{shrink['shrunk'] / shrink['fresh']:.2f}",
+    )
+    empty = measure("empty", 0)
+    add("an empty store", f"{empty['seconds'] * 1e6:.1f} us, {empty['bytes'] / 1024:.0f} KiB")
 
     many = measure("mget", rows)
     for name, other in (("mget", "list"), ("get_many", "dict")):
