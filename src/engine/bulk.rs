@@ -539,22 +539,30 @@ fn adopt_and_sort(
     Ok(())
 }
 
+#[inline]
+fn order(item: u64) -> u64 {
+    item >> 32
+}
+
 /// Sorts by order hash, stably; `spare` is half as long as the run. Unlike the standard library's, allocates nothing.
+#[inline]
 fn sort_run(run: &mut [u64], spare: &mut [u64]) {
     const SHORT: usize = 32;
-    let order = |item: u64| item >> 32;
-    if run.len() <= SHORT {
-        for i in 1..run.len() {
-            let item = run[i];
-            let mut at = i;
-            while at > 0 && order(run[at - 1]) > order(item) {
-                run[at] = run[at - 1];
-                at -= 1;
-            }
-            run[at] = item;
-        }
-        return;
+    if run.len() > SHORT {
+        return merge_sort(run, spare);
     }
+    for i in 1..run.len() {
+        let item = run[i];
+        let mut at = i;
+        while at > 0 && order(run[at - 1]) > order(item) {
+            run[at] = run[at - 1];
+            at -= 1;
+        }
+        run[at] = item;
+    }
+}
+
+fn merge_sort(run: &mut [u64], spare: &mut [u64]) {
     let middle = run.len() / 2;
     sort_run(&mut run[..middle], spare);
     sort_run(&mut run[middle..], spare);

@@ -477,15 +477,18 @@ impl<T: Table> Index<T> {
                 needed = self.tables[sub].used() + most_keys(&rest[..end], context);
             }
             if needed > capacity(self.tables[sub].groups) {
-                // A table that has to grow now will have to again; a fresh one is just right.
-                let slack = if self.tables[sub].used() == 0 {
-                    0
-                } else {
-                    needed / 4
-                };
+                // A table that has to grow now will have to again; a fresh one is just right, once it is split often
+                // enough.
+                let fresh = self.tables[sub].used() == 0;
+                let slack = if fresh { 0 } else { needed / 4 };
                 let groups = groups_for(needed + slack, PACKED);
                 if groups > MAX_GROUPS && depth < MAX_DEPTH {
-                    self.split(sub, PACKED, (groups / 2 + 1).min(MAX_GROUPS), context)?;
+                    let half = if fresh {
+                        1
+                    } else {
+                        (groups / 2 + 1).min(MAX_GROUPS)
+                    };
+                    self.split(sub, PACKED, half, context)?;
                 } else {
                     self.rebuild(sub, groups, context)?;
                 }
