@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use super::block::Block;
-use super::pool::{CHUNK, Chunk, Pool};
+use super::pool::{CHUNK, Chunk, Pages, Pool};
 use super::record::{self, Parsed};
 use super::table::{try_push, try_reserve};
 use crate::{Error, Result};
@@ -172,7 +172,9 @@ impl Arena {
             self.open.push(0);
             return Ok(());
         }
-        let chunk = self.reserve_number().and_then(|()| pool.take())?;
+        let chunk = self
+            .reserve_number()
+            .and_then(|()| pool.take(Pages::Later))?;
         let number = self.adopt_number(chunk);
         self.open.push(number);
         Ok(())

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::arena::OpenChunk;
 use super::block::Block;
-use super::pool::{CHUNK, Chunk, Pool};
+use super::pool::{CHUNK, Chunk, Pages, Pool};
 use super::record::{self, Parsed};
 use super::shard::{Gain, Keep};
 use super::store::{Cell, Store};
@@ -52,7 +52,7 @@ impl Items {
     fn reserve(&mut self, pool: &Pool) -> Result<()> {
         if self.len == self.chunks.len() * Self::IN_CHUNK {
             try_reserve(&mut self.chunks, 1)?;
-            self.chunks.push(pool.take()?);
+            self.chunks.push(pool.take(Pages::Huge)?);
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Stream {
         let open = match lent {
             Some(open) => open,
             None => OpenChunk {
-                chunk: store.cx().pool.take()?,
+                chunk: store.cx().pool.take(Pages::Huge)?,
                 used: 0,
                 adopted: 0,
                 number: None,

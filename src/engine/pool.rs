@@ -31,6 +31,16 @@ unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
 
+/// When a region gets huge pages. They make reads 15 to 25 % faster, but the first touch of one clears 2 MiB, which
+/// takes 0.2 ms, and ten where a hypervisor has to find the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Once all of the region is in use, when the system gets to it: for single writes, which shall not wait.
+    Later,
+    /// At the first touch: for loads.
+    Huge,
+}
+
 struct Region {
     base: NonNull<u8>,
     len: usize,
@@ -40,14 +50,16 @@ struct Region {
     free: Vec<u32>,
     /// Of those, how many hold no memory any more.
     returned: usize,
+    /// Whether huge pages were asked for, or never will be.
+    asks_for_huge: bool,
 }
 
 // SAFETY: a region owns its mapping.
 unsafe impl Send for Region {}
 
 impl Region {
-    fn map(len: usize, huge: bool) -> Result<Region> {
-        let align = if huge { HUGE_PAGE } else { 0 };
+    fn map(len: usize, pages: Pages) -> Result<Region> {
+        let align = if len < REGION { 0 } else { HUGE_PAGE };
         let mapped = len + align;
         if failpoint::hit() {
             return Err(Error::OutOfMemory);
@@ -67,7 +79,11 @@ impl Region {
             return Err(Error::OutOfMemory);
         }
         let raw = raw.cast::<u8>();
-        let before = if huge { raw.align_offset(HUGE_PAGE) } else { 0 };
+        let before = if align == 0 {
+            0
+        } else {
+            raw.align_offset(align)
+        };
         // SAFETY: head and tail lie within the mapping made above and nothing uses them.
         unsafe {
             if before > 0 {
@@ -76,20 +92,33 @@ impl Region {
             if align > before {
                 libc::munmap(raw.add(before + len).cast(), align - before);
             }
-            #[cfg(target_os = "linux")]
-            if huge {
-                libc::madvise(raw.add(before).cast(), len, libc::MADV_HUGEPAGE);
-            }
         }
         // SAFETY: mmap never returns null without MAP_FIXED.
         let base = unsafe { NonNull::new_unchecked(raw.add(before)) };
-        Ok(Region {
+        let mut region = Region {
             base,
             len,
             top: 0,
             free: Vec::new(),
             returned: 0,
-        })
+            asks_for_huge: len < REGION,
+        };
+        if pages == Pages::Huge {
+            region.ask_for_huge();
+        }
+        Ok(region)
+    }
+
+    /// Asks the system for huge pages: for memory not yet touched at its first touch, for the rest by and by.
+    fn ask_for_huge(&mut self) {
+        if !self.asks_for_huge {
+            self.asks_for_huge = true;
+            // SAFETY: the region's own mapping; the advice changes no byte of it.
+            #[cfg(target_os = "linux")]
+            unsafe {
+                libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_HUGEPAGE)
+            };
+        }
     }
 
     /// Whether nobody holds a chunk of it.
@@ -114,6 +143,9 @@ impl Region {
             return None;
         }
         self.top += 1;
+        if self.top == self.chunks() {
+            self.ask_for_huge();
+        }
         Some(self.chunk(self.top - 1))
     }
 
@@ -187,9 +219,9 @@ impl Pool {
         unsafe { self.inner.force_unlock() };
     }
 
-    /// A chunk; its bytes are undefined.
-    pub(crate) fn take(&self) -> Result<Chunk> {
-        self.lock().take()
+    /// A chunk; its bytes are undefined. `pages` matters where a region has to be mapped for it.
+    pub(crate) fn take(&self, pages: Pages) -> Result<Chunk> {
+        self.lock().take(pages)
     }
 
     /// Gives a chunk back.
@@ -241,7 +273,7 @@ pub(crate) struct PoolGuard<'p>(MutexGuard<'p, Inner>);
 impl PoolGuard<'_> {
     /// Takes a chunk that holds memory already where there is one, and from the first region that has one, so that
     /// regions at the end become free.
-    pub(crate) fn take(&mut self) -> Result<Chunk> {
+    pub(crate) fn take(&mut self, pages: Pages) -> Result<Chunk> {
         let pool = &mut *self.0;
         while let Some(region) = pool.regions.get_mut(pool.first_with_used) {
             if let Some(chunk) = region.take_used() {
@@ -256,9 +288,9 @@ impl PoolGuard<'_> {
             pool.first_with_fresh += 1;
         }
         let mut region = if pool.regions.is_empty() {
-            Region::map(FIRST_REGION, false)?
+            Region::map(FIRST_REGION, pages)?
         } else {
-            Region::map(REGION, true)?
+            Region::map(REGION, pages)?
         };
         let chunk = region.take_fresh().ok_or(Error::OutOfMemory)?;
         try_reserve(&mut pool.regions, 1)?;

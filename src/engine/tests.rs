@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::hash::{Hasher, HasherKind, Placer};
 use super::index::{Index, Keys, MAX_GROUPS, Merged, Resolve};
-use super::pool::{CHUNK, Pool};
+use super::pool::{CHUNK, Pages, Pool};
 use super::record::{self, Parsed};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
@@ -401,7 +401,9 @@ proptest! {
 #[test]
 fn freed_regions_go_back_to_the_system() {
     let pool = Pool::default();
-    let chunks: Vec<_> = (0..10_000).map(|_| pool.take().unwrap()).collect();
+    let chunks: Vec<_> = (0..10_000)
+        .map(|_| pool.take(Pages::Later).unwrap())
+        .collect();
     assert_eq!(pool.bytes() / CHUNK, 10_000);
     chunks.into_iter().for_each(|chunk| pool.give(chunk));
     pool.trim();
