@@ -1,20 +1,24 @@
 //! Bulk load: each thread copies records straight into chunks that belong to (thread, shard), and a second
 //! pass per shard sorts eight-byte items and builds the index in order. Rounds keep peak memory down.
 
+mod sort;
+mod writer;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
 
-use super::arena::OpenChunk;
-use super::block::Block;
-use super::pool::{CHUNK, Chunk, Pages, Pool};
-use super::record::{self, Parsed};
+use super::pool::{CHUNK, Pool};
 use super::shard::{Gain, Keep};
 use super::store::{Cell, Store};
 use super::sync::lock_mutex;
 use super::table::{try_reserve, try_reserve_exact};
-use crate::{Error, Result, limits};
+use crate::{Error, Result};
+use sort::sort_run;
+use writer::Stream;
+
+pub use writer::BulkWriter;
 
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 const MIN_ROUND: usize = 8 << 20;
@@ -35,227 +39,6 @@ pub struct Merged {
     pub new: u64,
     /// Rows whose value took the place of another.
     pub replaced: u64,
-}
-
-/// Items of one stream, in chunks of the writer's own pool: large vectors that come and go would leave holes
-/// between the index's groups in malloc.
-struct Items {
-    chunks: Vec<Chunk>,
-    len: usize,
-}
-
-impl Items {
-    const IN_CHUNK: usize = CHUNK / size_of::<u64>();
-
-    /// Room for one more item.
-    #[inline]
-    fn reserve(&mut self, pool: &Pool) -> Result<()> {
-        if self.len == self.chunks.len() * Self::IN_CHUNK {
-            try_reserve(&mut self.chunks, 1)?;
-            self.chunks.push(pool.take(Pages::Huge)?);
-        }
-        Ok(())
-    }
-
-    /// Needs [`Items::reserve`].
-    #[inline]
-    fn push(&mut self, item: u64) {
-        let chunk = self.chunks[self.len / Self::IN_CHUNK];
-        // SAFETY: the place is below IN_CHUNK; a chunk starts at a page.
-        unsafe {
-            chunk
-                .memory
-                .cast::<u64>()
-                .add(self.len % Self::IN_CHUNK)
-                .write(item)
-        };
-        self.len += 1;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        let parts = self.chunks.iter().enumerate().map_while(|(i, chunk)| {
-            let len = self
-                .len
-                .checked_sub(i * Self::IN_CHUNK)?
-                .min(Self::IN_CHUNK);
-            // SAFETY: the first `len` items of the chunk were written by `push`.
-            Some(unsafe { std::slice::from_raw_parts(chunk.memory.cast::<u64>().as_ptr(), len) })
-        });
-        parts.flatten().copied()
-    }
-}
-
-/// Rows of one thread for one shard since the last merge.
-struct Stream {
-    /// The chunk that is written now.
-    memory: *mut u8,
-    position: usize,
-    /// Order hash above; below, number in `chunks` and position.
-    items: Items,
-    gain: Gain,
-    chunks: Vec<OpenChunk>,
-}
-
-// SAFETY: a stream owns the chunks that it writes, beyond what the shard has adopted.
-unsafe impl Send for Stream {}
-
-impl Stream {
-    const EMPTY: Stream = Stream {
-        memory: std::ptr::null_mut(),
-        position: CHUNK,
-        items: Items {
-            chunks: Vec::new(),
-            len: 0,
-        },
-        gain: Gain {
-            key_bytes: 0,
-            value_bytes: 0,
-            blocks: 0,
-            block_bytes: 0,
-        },
-        chunks: Vec::new(),
-    };
-
-    fn next_chunk(&mut self, store: &Store, cell: &Cell, len: usize) -> Result<()> {
-        if let Some(last) = self.chunks.last_mut() {
-            last.used = self.position;
-        }
-        try_reserve(&mut self.chunks, 1)?;
-        let lent = if self.chunks.is_empty() {
-            cell.lock.write().lend_open(len)?
-        } else {
-            None
-        };
-        let open = match lent {
-            Some(open) => open,
-            None => OpenChunk {
-                chunk: store.cx().pool.take(Pages::Huge)?,
-                used: 0,
-                adopted: 0,
-                number: None,
-            },
-        };
-        self.memory = open.chunk.memory.as_ptr();
-        self.position = open.used;
-        self.chunks.push(open);
-        Ok(())
-    }
-
-    /// Notes how far the last chunk was written.
-    fn seal(&mut self) {
-        if let Some(last) = self.chunks.last_mut() {
-            last.used = self.position;
-        }
-    }
-
-    /// Forgets the rows since the last merge.
-    fn discard(&mut self, store: &Store) {
-        if self.gain.blocks > 0 {
-            for item in self.items.iter() {
-                let chunk = &self.chunks[(item as u32 >> CHUNK_BITS) as usize];
-                let at = item as usize & (CHUNK - 1);
-                // SAFETY: items are starts of records that this stream wrote and still owns.
-                let parsed = unsafe { record::parse(chunk.chunk.memory.as_ptr().add(at)) };
-                if let Parsed::Block { block, .. } = parsed {
-                    // SAFETY: the record is forgotten, and its handle with it.
-                    drop(unsafe { block.take() });
-                }
-            }
-        }
-        self.items.len = 0;
-        self.gain = Gain::default();
-        // Only the first chunk can have been adopted.
-        for open in self.chunks.drain(1.min(self.chunks.len())..) {
-            store.cx().pool.give(open.chunk);
-        }
-        match self.chunks.first_mut() {
-            Some(first) => {
-                first.used = first.adopted;
-                self.memory = first.chunk.memory.as_ptr();
-                self.position = first.used;
-            }
-            None => self.position = CHUNK,
-        }
-    }
-}
-
-/// One thread's side of a bulk load.
-pub struct BulkWriter<'s> {
-    store: &'s Store,
-    streams: Box<[Stream]>,
-    /// Memory of the streams' items.
-    pool: Pool,
-    rows: u64,
-}
-
-impl BulkWriter<'_> {
-    /// Adds a row. It becomes visible by [`BulkLoad::merge`].
-    ///
-    /// # Errors
-    /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::OutOfMemory`]; the rows before it stay.
-    #[inline]
-    pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        limits::check_key(key.len())?;
-        limits::check_value(value.len())?;
-        let place = self.store.cx().placer.place(key);
-        let stream = &mut self.streams[place.shard as usize];
-        let (len, is_block) = record::encoded_len(key.len(), value.len());
-        if stream.position + len > CHUNK {
-            let cell = &self.store.cells()[place.shard as usize];
-            stream.next_chunk(self.store, cell, len)?;
-        }
-        stream.items.reserve(&self.pool)?;
-        let block = if is_block {
-            Some(Block::new(key, value)?)
-        } else {
-            None
-        };
-        // SAFETY: `len` bytes at `position` lie within the chunk, which this stream alone writes.
-        unsafe {
-            let at = stream.memory.add(stream.position);
-            match block {
-                None => record::write_inline(at, key, value),
-                Some(block) => {
-                    stream.gain.blocks += 1;
-                    stream.gain.block_bytes += block.allocated() as u64;
-                    record::write_block(at, block);
-                }
-            }
-        }
-        let local = (stream.chunks.len() - 1) << CHUNK_BITS | stream.position;
-        stream
-            .items
-            .push(u64::from(place.order) << 32 | local as u64);
-        stream.position += len;
-        stream.gain.key_bytes += key.len() as u64;
-        stream.gain.value_bytes += value.len() as u64;
-        self.rows += 1;
-        Ok(())
-    }
-
-    /// Rows since the last merge.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// Forgets the rows since the last merge.
-    pub fn discard(&mut self) {
-        self.streams
-            .iter_mut()
-            .for_each(|stream| stream.discard(self.store));
-        self.rows = 0;
-    }
-}
-
-impl Drop for BulkWriter<'_> {
-    fn drop(&mut self) {
-        self.discard();
-        for (stream, cell) in self.streams.iter_mut().zip(self.store.cells()) {
-            for open in stream.chunks.drain(..) {
-                cell.lock.write().unpin(self.store.cx(), &open, true);
-            }
-        }
-    }
 }
 
 /// A load of many rows at once. Rows are pushed by several writers in parallel and made visible by
@@ -537,71 +320,4 @@ fn adopt_and_sort(
         first = end as usize;
     }
     Ok(())
-}
-
-#[inline]
-fn order(item: u64) -> u64 {
-    item >> 32
-}
-
-/// Sorts by order hash, stably; `spare` is half as long as the run. Unlike the standard library's, allocates nothing.
-#[inline]
-fn sort_run(run: &mut [u64], spare: &mut [u64]) {
-    const SHORT: usize = 32;
-    if run.len() > SHORT {
-        return merge_sort(run, spare);
-    }
-    for i in 1..run.len() {
-        let item = run[i];
-        let mut at = i;
-        while at > 0 && order(run[at - 1]) > order(item) {
-            run[at] = run[at - 1];
-            at -= 1;
-        }
-        run[at] = item;
-    }
-}
-
-fn merge_sort(run: &mut [u64], spare: &mut [u64]) {
-    let middle = run.len() / 2;
-    sort_run(&mut run[..middle], spare);
-    sort_run(&mut run[middle..], spare);
-    if order(run[middle - 1]) <= order(run[middle]) {
-        return;
-    }
-    let left = &mut spare[..middle];
-    left.copy_from_slice(&run[..middle]);
-    let (mut from_left, mut from_right) = (0, middle);
-    for to in 0..run.len() {
-        // What is left of the right half is in its place already.
-        let Some(&item) = left.get(from_left) else {
-            break;
-        };
-        if from_right < run.len() && order(run[from_right]) < order(item) {
-            run[to] = run[from_right];
-            from_right += 1;
-        } else {
-            run[to] = item;
-            from_left += 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::sort_run;
-
-    proptest! {
-        #[test]
-        fn runs_are_sorted_stably(orders in prop::collection::vec(0u64..9, 0..300)) {
-            let mut run: Vec<u64> = (0..).zip(&orders).map(|(i, order)| order << 32 | i).collect();
-            let mut sorted = run.clone();
-            // By order and then by place, which is what a stable sort gives.
-            sorted.sort_unstable();
-            sort_run(&mut run, &mut vec![0; orders.len() / 2]);
-            prop_assert_eq!(run, sorted);
-        }
-    }
 }

@@ -2,6 +2,11 @@
 //! bytes are counted per chunk; a chunk that is all dead goes back to the pool, others are evacuated by the
 //! shard. The arena knows no hashes and no index.
 
+#[cfg(test)]
+mod check;
+mod compact;
+mod loading;
+
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
@@ -12,6 +17,8 @@ use super::record::{self, Parsed};
 use super::table::{try_push, try_reserve};
 use crate::{Error, Result};
 
+pub(crate) use loading::OpenChunk;
+
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 /// So that no offset is one of the index's two marks.
 const MAX_CHUNKS: usize = (1 << (32 - CHUNK_BITS)) - 1;
@@ -21,17 +28,6 @@ const FIRST_CAPACITY: usize = 256;
 struct Meta {
     used: u16,
     dead: u16,
-}
-
-/// A chunk that a bulk load fills: where it goes on, and which chunk of the arena it is already.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OpenChunk {
-    pub(crate) chunk: Chunk,
-    pub(crate) used: usize,
-    /// Bytes that the arena has adopted already.
-    pub(crate) adopted: usize,
-    /// Number in the arena's table, and the arena's generation then; None until adopted.
-    pub(crate) number: Option<(u32, u32)>,
 }
 
 /// The records of one shard.
@@ -338,173 +334,6 @@ impl Arena {
         pool.give(Chunk { memory });
     }
 
-    /// The next chunk worth evacuating: the deadest of a bounded number of chunks, at least a fifth dead,
-    /// where at least a fifth of all bytes are.
-    pub(crate) fn next_victim(&mut self) -> Option<u32> {
-        const LOOK_AT: u32 = 64;
-        if self.dead_bytes < CHUNK as u64 || self.dead_bytes * 5 < self.used_bytes {
-            return None;
-        }
-        let mut best: Option<(u32, u16)> = None;
-        for _ in 0..LOOK_AT.min(self.meta.len() as u32) {
-            self.sweep = if self.sweep + 1 >= self.meta.len() as u32 {
-                0
-            } else {
-                self.sweep + 1
-            };
-            let meta = self.meta[self.sweep as usize];
-            let worth = u32::from(meta.dead) * 5 >= u32::from(meta.used) && meta.dead > 0;
-            if worth
-                && best.is_none_or(|(_, dead)| meta.dead > dead)
-                && !self.is_written(self.sweep)
-            {
-                best = Some((self.sweep, meta.dead));
-            }
-        }
-        best.map(|(number, _)| number)
-    }
-
-    fn is_written(&self, number: u32) -> bool {
-        self.open.last() == Some(&number) || self.pinned.contains(&number)
-    }
-
-    /// Chunks, dead or not; each is a step of a full compaction.
-    pub(crate) fn chunk_count(&self) -> u32 {
-        self.chunks.len() as u32
-    }
-
-    /// Whether a full compaction should evacuate the chunk: a sixteenth of it is dead or unused.
-    pub(crate) fn is_loose(&self, number: u32) -> bool {
-        let meta = self.meta[number as usize];
-        let filled = meta.used - meta.dead;
-        meta.used > 0 && usize::from(filled) < CHUNK / 16 * 15 && !self.is_written(number)
-    }
-
-    /// Moves the live records of a chunk to the end of the log and calls `moved(old, new)` for each.
-    /// Returns the bytes copied. On failure the records not yet moved stay where they are.
-    pub(crate) fn evacuate(
-        &mut self,
-        pool: &Pool,
-        number: u32,
-        mut moved: impl FnMut(&Arena, u32, u32),
-    ) -> Result<u64> {
-        if let Some(at) = self.open.iter().position(|&n| n == number) {
-            self.open.remove(at);
-        }
-        let meta = self.meta[number as usize];
-        let live = u64::from(meta.used - meta.dead);
-        let mut position = 0;
-        let mut copied = 0;
-        // The burial of the last live record gives the chunk away, so what follows it is not looked at.
-        while copied < live {
-            let from = number << CHUNK_BITS | position;
-            let (len, live) = match self.parse(from) {
-                Parsed::Inline { len, .. } | Parsed::Block { len, .. } => (len, true),
-                Parsed::Dead { len } => (len, false),
-            };
-            position += len as u32;
-            if live {
-                let to = self.append_copy(pool, from, len)?;
-                moved(self, from, to);
-                copied += len as u64;
-                self.bury(pool, from, len);
-            }
-        }
-        Ok(copied)
-    }
-
-    /// Room in the tables for taking over so many chunks.
-    pub(crate) fn prepare_adoption(&mut self, chunks: usize) -> Result<()> {
-        if self.chunks.len() + chunks + 1 > MAX_CHUNKS + self.free_numbers.len() {
-            return Err(Error::ArenaFull);
-        }
-        try_reserve(&mut self.chunks, chunks + 1)?;
-        try_reserve(&mut self.meta, chunks + 1)?;
-        try_reserve(&mut self.pinned, chunks)?;
-        try_reserve(&mut self.open, chunks + 1)
-    }
-
-    /// Takes over what a bulk load has written since it was last called. Needs [`Arena::prepare_adoption`].
-    pub(crate) fn adopt(&mut self, written: &mut [OpenChunk]) {
-        let generation = self.generation;
-        let known = |c: &OpenChunk| c.number.filter(|&(_, g)| g == generation);
-        if self.chunks.is_empty() {
-            // Chunk 0 is the small one, so it has to be there before any other.
-            self.chunks.push(NonNull::dangling());
-            self.meta.push(Meta::default());
-            self.open.push(0);
-        }
-        for open in written {
-            let number = match known(open) {
-                Some((number, _)) => number,
-                None => {
-                    let number = self.adopt_number(open.chunk);
-                    self.pinned.push(number);
-                    if open.adopted > 0 {
-                        // The arena was cleared meanwhile, and what it had adopted with it.
-                        // SAFETY: the first bytes of a chunk that this load owns.
-                        unsafe { record::write_dead(open.chunk.memory.as_ptr(), open.adopted) };
-                        self.meta[number as usize].used = open.adopted as u16;
-                        self.used_bytes += open.adopted as u64;
-                        self.add_dead(number << CHUNK_BITS, open.adopted);
-                    }
-                    number
-                }
-            };
-            open.number = Some((number, generation));
-            let meta = &mut self.meta[number as usize];
-            self.used_bytes += (open.used - usize::from(meta.used)) as u64;
-            meta.used = open.used as u16;
-            open.adopted = open.used;
-        }
-    }
-
-    /// A bulk load has written blocks into chunks that are now adopted.
-    pub(crate) fn count_blocks(&mut self, blocks: u64, bytes: u64) {
-        self.blocks += blocks;
-        self.block_bytes += bytes;
-    }
-
-    /// Lends the chunk that would take the next record to a bulk load, with at least `len` bytes of room.
-    pub(crate) fn lend_open(&mut self, len: usize) -> Result<Option<OpenChunk>> {
-        try_reserve(&mut self.pinned, 1)?;
-        let has_room = |meta: Meta| usize::from(meta.used) + len <= CHUNK;
-        let Some(at) = self
-            .open
-            .iter()
-            .rposition(|&n| n != 0 && has_room(self.meta[n as usize]))
-        else {
-            return Ok(None);
-        };
-        let number = self.open.remove(at);
-        self.pinned.push(number);
-        let used = usize::from(self.meta[number as usize].used);
-        Ok(Some(OpenChunk {
-            chunk: Chunk {
-                memory: self.chunks[number as usize],
-            },
-            used,
-            adopted: used,
-            number: Some((number, self.generation)),
-        }))
-    }
-
-    /// A bulk load no longer writes the chunk; with `reopen` it takes records again.
-    pub(crate) fn unpin(&mut self, pool: &Pool, open: &OpenChunk, reopen: bool) {
-        let number = match open.number {
-            Some((number, generation)) if generation == self.generation => number,
-            _ => return pool.give(open.chunk),
-        };
-        self.pinned.retain(|&n| n != number);
-        let meta = self.meta[number as usize];
-        if meta.used == meta.dead {
-            self.release(pool, number);
-        } else if reopen {
-            // Without room for the number the chunk just takes no more records.
-            let _ = try_push(&mut self.open, number);
-        }
-    }
-
     pub(crate) fn dead_bytes(&self) -> u64 {
         self.dead_bytes
     }
@@ -564,44 +393,6 @@ impl Arena {
     }
 }
 
-#[cfg(test)]
-impl Arena {
-    /// Reads every chunk from its start and fails where the counts are wrong; returns the offsets of live records.
-    pub(crate) fn check(&self) -> Vec<u32> {
-        let mut live = Vec::new();
-        let (mut used_bytes, mut dead_bytes) = (0, 0);
-        for (number, meta) in self.meta.iter().enumerate() {
-            let (mut position, mut dead) = (0, 0);
-            while position < usize::from(meta.used) {
-                let offset = (number << CHUNK_BITS | position) as u32;
-                position += match self.parse(offset) {
-                    Parsed::Inline { len, .. } | Parsed::Block { len, .. } => {
-                        live.push(offset);
-                        len
-                    }
-                    Parsed::Dead { len } => {
-                        dead += len;
-                        len
-                    }
-                };
-            }
-            assert_eq!(position, usize::from(meta.used), "chunk {number}");
-            assert_eq!(dead, usize::from(meta.dead), "chunk {number}");
-            used_bytes += position as u64;
-            dead_bytes += dead as u64;
-        }
-        assert_eq!((used_bytes, dead_bytes), (self.used_bytes, self.dead_bytes));
-        let mut numbers = [&self.open[..], &self.free_numbers].concat();
-        numbers.extend(&self.pinned);
-        numbers.sort_unstable();
-        assert!(
-            numbers.windows(2).all(|pair| pair[0] != pair[1]),
-            "{numbers:?}"
-        );
-        live
-    }
-}
-
 fn first_layout(capacity: usize) -> Layout {
     // A capacity is a power of two of at most CHUNK, so the layout is valid.
     Layout::from_size_align(capacity, 1).unwrap_or(Layout::new::<u8>())
@@ -618,20 +409,4 @@ pub(crate) fn prefetch_read(at: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_that_are_free_are_room_for_a_load() {
-        let mut arena = Arena::new();
-        arena.chunks = vec![NonNull::dangling(); MAX_CHUNKS];
-        arena.meta = vec![Meta::default(); MAX_CHUNKS];
-        assert!(arena.prepare_adoption(0).is_err());
-        arena.free_numbers = (1..MAX_CHUNKS as u32).rev().collect();
-        arena.prepare_adoption(100).unwrap();
-        assert!(arena.prepare_adoption(MAX_CHUNKS).is_err());
-    }
 }
