@@ -54,7 +54,8 @@ memory_check() {
 fuzzing() {
   [ -d fuzz ] || lacks 'no folder fuzz/' || return
   nightly || return
-  cargo fuzz --version >/dev/null 2>&1 || lacks 'no cargo-fuzz (cargo install cargo-fuzz)' || return
+  cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz ||
+    lacks 'no cargo-fuzz, and it cannot be installed' || return
   local target
   for target in $(cargo +nightly fuzz list); do
     cargo +nightly fuzz run "$target" -- -max_total_time="$fuzz_seconds" || return

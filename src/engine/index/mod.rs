@@ -24,6 +24,7 @@ const PACKED: u64 = 70;
 const GROWN: u64 = 55;
 /// Deeper, hashes have no bits left to split by, and a table grows past [`MAX_GROUPS`] instead.
 const MAX_DEPTH: u8 = 14;
+
 /// How the index reads the keys that its offsets stand for.
 pub(crate) trait Keys {
     /// Order hash of the key of the record at `offset`.
