@@ -187,24 +187,24 @@ impl Reader {
                 let data = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), len) };
                 self.object(py, data, key)?
             }
-            Some(Taken::Shared(block)) => self.big(py, block.value(), key)?,
-            Some(Taken::Copied(data)) if data.len() <= SMALL_VALUE_LEN => {
-                self.object(py, &data, key)?
-            }
-            Some(Taken::Copied(data)) => self.big(py, &data, key)?,
+            Some(Taken::Shared(block)) => self.object(py, block.value(), key)?,
+            Some(Taken::Copied(data)) => self.object(py, &data, key)?,
             Some(Taken::Raised) => return Err(PyErr::fetch(py)),
             Some(Taken::NoMemory) => return Err(raise(Error::OutOfMemory)),
         };
         Ok(Some(object))
     }
 
-    /// A value as an object.
+    /// A value as an object; a big one is copied while detached.
     pub fn object<'py>(
         &self,
         py: Python<'py>,
         data: &[u8],
         key: &[u8],
     ) -> PyResult<Bound<'py, PyAny>> {
+        if data.len() > SMALL_VALUE_LEN {
+            return self.big(py, data, key);
+        }
         convert::object(py, self.values, self.errors, data, key)
     }
 
@@ -213,14 +213,13 @@ impl Reader {
         convert::object(py, self.keys, self.errors, key, key)
     }
 
-    /// A big value as an object, copied while detached.
     fn big<'py>(&self, py: Python<'py>, data: &[u8], key: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         let (object, target) = match self.values {
             Kind::Bytes => convert::uninitialized_bytes(py, data.len())?,
             Kind::Str if gil::detach(py, || data.is_ascii()) => {
                 convert::uninitialized_ascii(py, data.len())?
             }
-            Kind::Str => return self.object(py, data, key),
+            Kind::Str => return convert::object(py, self.values, self.errors, data, key),
         };
         let target = Target(target);
         gil::detach(py, || {
