@@ -58,7 +58,8 @@ fuzzing() {
     lacks 'no cargo-fuzz, and it cannot be installed' || return
   local target
   for target in $(cargo +nightly fuzz list); do
-    cargo +nightly fuzz run "$target" -- -max_total_time="$fuzz_seconds" || return
+    # Leaks are the address step's: threads that are just ending look like leaks here.
+    cargo +nightly fuzz run "$target" -- -max_total_time="$fuzz_seconds" -detect_leaks=0 || return
   done
 }
 
