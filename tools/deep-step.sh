@@ -23,7 +23,10 @@ crate() {
 
 # These take over signals, limit threads or leave their process in the middle: the sanitizers' runtimes do so too.
 not_sanitized=(--skip faults:: --skip full_disk_is_an_error)
+# One thread, or a process that is forked, and minutes under a sanitizer.
+not_for_threads=(--skip ten_million --skip forked_under_load --skip overwriting_with --skip rows_of_one_key)
 
+skipped=()
 sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a sanitizer
   local kind=$1 target upper
   shift
@@ -34,13 +37,13 @@ sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a saniti
     "CXXFLAGS_$(tr - _ <<<"$target")=-fsanitize=$kind -g" \
     TSAN_OPTIONS="suppressions=$PWD/tools/thread-sanitizer.supp" \
     CARGO_TARGET_DIR="$work/target-$kind" PROPTEST_CASES=32 \
-    cargo +nightly test --target "$target" --lib --tests -- "${not_sanitized[@]}"
+    cargo +nightly test --target "$target" --lib --tests -- "${not_sanitized[@]}" "${skipped[@]}"
 }
 
 address_sanitizer() { sanitized address; }
 
 # The standard library of a nightly is not instrumented: its own synchronisation is out of sight.
-thread_sanitizer() { sanitized thread -Cunsafe-allow-abi-mismatch=sanitizer; }
+thread_sanitizer() { skipped=("${not_for_threads[@]}") && sanitized thread -Cunsafe-allow-abi-mismatch=sanitizer; }
 
 memory_check() {
   command -v valgrind >/dev/null || lacks 'no valgrind' || return
