@@ -23,10 +23,7 @@ crate() {
 
 # These take over signals, limit threads or leave their process in the middle: the sanitizers' runtimes do so too.
 not_sanitized=(--skip faults:: --skip full_disk_is_an_error)
-# One thread, or a process that is forked, and minutes under a sanitizer.
-not_for_threads=(--skip ten_million --skip forked_under_load --skip overwriting_with --skip rows_of_one_key)
 
-skipped=()
 sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a sanitizer
   local kind=$1 target upper
   shift
@@ -35,15 +32,11 @@ sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a saniti
   upper=$(tr 'a-z-' 'A-Z_' <<<"$target")
   env "CARGO_TARGET_${upper}_RUSTFLAGS=-Zsanitizer=$kind $*" \
     "CXXFLAGS_$(tr - _ <<<"$target")=-fsanitize=$kind -g" \
-    TSAN_OPTIONS="suppressions=$PWD/tools/thread-sanitizer.supp" \
     CARGO_TARGET_DIR="$work/target-$kind" PROPTEST_CASES=32 \
-    cargo +nightly test --target "$target" --lib --tests -- "${not_sanitized[@]}" "${skipped[@]}"
+    cargo +nightly test --target "$target" --lib --tests -- "${not_sanitized[@]}"
 }
 
 address_sanitizer() { sanitized address; }
-
-# The standard library of a nightly is not instrumented: its own synchronisation is out of sight.
-thread_sanitizer() { skipped=("${not_for_threads[@]}") && sanitized thread -Cunsafe-allow-abi-mismatch=sanitizer; }
 
 memory_check() {
   command -v valgrind >/dev/null || lacks 'no valgrind' || return
@@ -146,7 +139,6 @@ case $1 in
   freethreaded) free_threading ;;
   rust) crate ;;
   address) address_sanitizer ;;
-  thread) thread_sanitizer ;;
   memcheck) memory_check ;;
   fuzz) fuzzing ;;
   *) exit 2 ;;
