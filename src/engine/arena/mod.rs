@@ -258,25 +258,27 @@ impl Arena {
 
     /// Marks a record as dead; a chunk that is all dead goes back to the pool.
     pub(crate) fn kill(&mut self, pool: &Pool, offset: u32) {
-        let len = match self.parse(offset) {
-            Parsed::Inline { len, .. } => len,
+        if let Some(len) = self.give_up(offset) {
+            self.bury(pool, offset, len);
+        }
+    }
+
+    /// Drops the block of a record that dies, and returns the record's length in the arena.
+    fn give_up(&mut self, offset: u32) -> Option<usize> {
+        match self.parse(offset) {
+            Parsed::Inline { len, .. } => Some(len),
             Parsed::Block { block, len } => {
                 // SAFETY: the record dies, and its handle with it.
                 let block = unsafe { block.take() };
-                self.forget_block(&block);
-                len
+                self.blocks -= 1;
+                self.block_bytes -= block.allocated() as u64;
+                Some(len)
             }
             Parsed::Dead { .. } => {
                 debug_assert!(false, "a record dies once");
-                return;
+                None
             }
-        };
-        self.bury(pool, offset, len);
-    }
-
-    fn forget_block(&mut self, block: &Block) {
-        self.blocks -= 1;
-        self.block_bytes -= block.allocated() as u64;
+        }
     }
 
     fn bury(&mut self, pool: &Pool, offset: u32, len: usize) {
@@ -292,15 +294,8 @@ impl Arena {
 
     /// Takes back the record that was appended last.
     pub(crate) fn retract(&mut self, offset: u32) {
-        let len = match self.parse(offset) {
-            Parsed::Inline { len, .. } => len,
-            Parsed::Block { block, len } => {
-                // SAFETY: the record dies, and its handle with it.
-                let block = unsafe { block.take() };
-                self.forget_block(&block);
-                len
-            }
-            Parsed::Dead { .. } => return,
+        let Some(len) = self.give_up(offset) else {
+            return;
         };
         let meta = &mut self.meta[(offset >> CHUNK_BITS) as usize];
         meta.used -= len as u16;
