@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
 
-use atbr::engine::{Batch, BulkLoad, Keep, Options, Store, Wait};
+use atbr::engine::{Batch, BulkLoad, Keep, Options, Store, Ttl, Wait};
 use criterion::{
     BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
 };
@@ -44,7 +44,7 @@ fn shuffled(bound: usize, count: usize) -> Vec<[u8; 16]> {
 
 fn load(entries: usize) -> Store {
     let store = Store::new(&Options::default()).expect("memory");
-    let mut bulk = BulkLoad::new(&store, 1, Keep::Last).expect("memory");
+    let mut bulk = BulkLoad::new(&store, 1, Keep::Last, Ttl::Default).expect("memory");
     for i in 0..entries {
         bulk.writers()[0].push(&key(i), &VALUE).expect("memory");
     }

@@ -20,6 +20,8 @@ pub enum Error {
     KeyTooLong(usize),
     /// The value is longer than [`limits::MAX_VALUE_LEN`]. Holds its length in bytes.
     ValueTooLong(usize),
+    /// A time to live of 0 or over [`limits::MAX_TTL`]. Holds it in milliseconds.
+    TtlOutOfRange(u64),
     /// A key is used under locks that were not taken for it.
     NotLocked,
     /// `incr` met a value that is not a decimal 64-bit integer.
@@ -88,6 +90,11 @@ impl fmt::Display for Error {
                 f,
                 "value of {len} bytes is too long; the limit is {} bytes",
                 limits::MAX_VALUE_LEN
+            ),
+            Error::TtlOutOfRange(ttl) => write!(
+                f,
+                "ttl of {} s is out of range; it must be positive and at most 10 years",
+                *ttl as f64 / 1e3
             ),
             Error::NotLocked => write!(f, "the key is none of those whose shards were locked"),
             Error::NotAnInteger => write!(f, "value is not a decimal 64-bit integer"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use atbr::engine::{BulkLoad, Filter, Keep, Options, Page, Store, Wait};
+use atbr::engine::{BulkLoad, Filter, Keep, Options, Page, Popped, Store, Ttl, Wait};
 use libfuzzer_sys::fuzz_target;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -61,7 +61,7 @@ fn run(mut input: Input<'_>, store: &Store, map: &mut Map) -> Option<()> {
                 assert_eq!(store.append(&key, &tail, Wait::Block).unwrap(), value.len());
             }
             7 => match store.pop_any().unwrap() {
-                Some((key, value)) => assert_eq!(map.remove(&key), Some(value)),
+                Some(Popped { key, value, .. }) => assert_eq!(map.remove(&key), Some(value)),
                 None => assert!(map.is_empty()),
             },
             8 => store.compact().unwrap(),
@@ -70,7 +70,7 @@ fn run(mut input: Input<'_>, store: &Store, map: &mut Map) -> Option<()> {
                 // Where the input ends, the rows that it still gave are loaded.
                 let rows: Vec<_> =
                     (0..count).map_while(|_| Some((input.key()?, input.value()?))).collect();
-                let mut bulk = BulkLoad::new(store, 2, Keep::Last).unwrap();
+                let mut bulk = BulkLoad::new(store, 2, Keep::Last, Ttl::Default).unwrap();
                 for (i, (key, value)) in rows.into_iter().enumerate() {
                     // Rows of the second writer come after those of the first.
                     bulk.writers()[i % 2].push(&key, &value).unwrap();

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from atbr._core import LoadReport, SaveReport, __version__
+from atbr._core import LoadReport, ManualClock, SaveReport, __version__
 from atbr.codecs import JSON, Codec
 from atbr.files import LoadError
 from atbr.legacy import Atbr
@@ -22,6 +22,7 @@ __all__ = [
     "Codec",
     "LoadError",
     "LoadReport",
+    "ManualClock",
     "Progress",
     "SaveReport",
     "Store",

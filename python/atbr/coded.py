@@ -45,6 +45,10 @@ class CodedStore(Store[V, K]):
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, self._dump(value))
 
+    def set(self, key: Any, value: Any, ttl: Any = ...) -> None:
+        """Store `value` under `key`, with a time to live. O(1)."""
+        super().set(key, self._dump(value), ttl)
+
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the decoded value of `key`, or `default`. O(1)."""
         raw: Any = super().get(key, _MISSING)
@@ -60,14 +64,14 @@ class CodedStore(Store[V, K]):
         entry: tuple[Any, Any] = super().popitem()
         return entry[0], self._codec.loads(entry[1])
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
+    def setdefault(self, key: Any, default: Any = None, ttl: Any = ...) -> Any:
         """Return the decoded value of `key`; if missing store `default` first. Atomic, O(1)."""
-        raw: Any = super().setdefault(key, self._dump(default))
+        raw: Any = super().setdefault(key, self._dump(default), ttl)
         return self._codec.loads(raw)
 
-    def add(self, key: Any, value: Any) -> bool:
+    def add(self, key: Any, value: Any, ttl: Any = ...) -> bool:
         """Store `value` only if `key` is missing; return whether it was. Atomic, O(1)."""
-        return super().add(key, self._dump(value))
+        return super().add(key, self._dump(value), ttl)
 
     def append(self, key: Any, tail: Any) -> NoReturn:
         """Raise TypeError: an encoded value cannot be appended to."""
@@ -90,13 +94,13 @@ class CodedStore(Store[V, K]):
         found: list[Any] = super().mget(keys, _MISSING)
         return [default if raw is _MISSING else loads(raw) for raw in found]
 
-    def set_many(self, entries: Any) -> int:
+    def set_many(self, entries: Any, ttl: Any = ...) -> int:
         """Encode and store every entry, all of a sized argument before the first write. O(n)."""
         pairs = entries.items() if isinstance(entries, Mapping) else entries
         if not isinstance(entries, Mapping) and hasattr(entries, "keys"):
             pairs = [(key, entries[key]) for key in entries.keys()]  # noqa: SIM118 (no Mapping)
         encoded = ((key, self._dump(value)) for key, value in pairs)
-        return super().set_many(list(encoded) if hasattr(pairs, "__len__") else encoded)
+        return super().set_many(list(encoded) if hasattr(pairs, "__len__") else encoded, ttl)
 
     def _iter_values(self) -> Iterator[Any]:
         raw: Iterator[Any] = super()._iter_values()
@@ -106,6 +110,15 @@ class CodedStore(Store[V, K]):
         loads = self._codec.loads
         entries: Iterator[tuple[Any, Any]] = super()._iter_items()
         return ((key, loads(raw)) for key, raw in entries)
+
+    def items_with_ttl(self) -> Iterator[tuple[Any, Any, float | None]]:
+        """Return an iterator over (key, decoded value, seconds left or None)."""
+        loads = self._codec.loads
+        entries: Iterator[tuple[Any, Any, float | None]] = super().items_with_ttl()
+        return ((key, loads(raw), ttl) for key, raw, ttl in entries)
+
+    def _decoded(self, key: bytes, value: bytes) -> tuple[Any, Any]:
+        return super()._decoded(key, value)[0], self._codec.loads(value)
 
 
 @cache

@@ -16,6 +16,12 @@ class StoreStats:
         bytes_allocated: Memory that the store holds, entries included.
         index_bytes: Of these, the index.
         dead_bytes: Of these, what overwriting and deleting left behind; `compact()` gives it back.
+        expiry_bytes: Of bytes_allocated, what expiry takes beside the entries.
+        expiring: Entries that have a time to live.
+        expirations: Entries removed because they had expired, since the store was made.
+        expirations_lost: Of these, entries that `on_expire` was not told of because too many waited.
+        hits: Look-ups that found a value, since the store was made; batches count each key.
+        misses: Look-ups that found none.
         shards: Number of parts with a lock of their own.
         load_factor: Used share of the index's slots, 0 to 1.
         slots_moved: Index slots moved by growth since the store was made.
@@ -36,6 +42,12 @@ class StoreStats:
     bytes_allocated: int
     index_bytes: int
     dead_bytes: int
+    expiry_bytes: int
+    expiring: int
+    expirations: int
+    expirations_lost: int
+    hits: int
+    misses: int
     shards: int
     load_factor: float
     slots_moved: int

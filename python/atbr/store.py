@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from atbr import _core
 from atbr.codecs import Codec, codec_of
+from atbr.expiry import Watcher, stop_all
 from atbr.progress import Show, shown
 from atbr.stats import StoreStats
 from atbr.views import StoreItems, StoreKeys, StoreValues, own_key
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, TypeVar
+    from datetime import timedelta
+    from types import EllipsisType
+    from typing import TypedDict
+
+    from typing_extensions import Self, TypeVar, Unpack
 
     V = TypeVar("V", default=str)
     K = TypeVar("K", str, bytes, default=str)
@@ -29,7 +34,19 @@ if TYPE_CHECKING:
     Errors = Literal["strict", "surrogateescape", "replace"]
     Hasher = Literal["fast", "siphash"]
     ReleaseGil = Literal["auto", "always", "never"]
-    Buffer = bytes | bytearray | memoryview
+    Ttl = float | timedelta | None
+
+    class Options(TypedDict, total=False):
+        """What a store is made with, whatever its types."""
+
+        errors: Errors
+        capacity: int
+        hasher: Hasher
+        seed: int | None
+        release_gil: ReleaseGil
+        ttl: Ttl
+        on_expire: Callable[[Any, Any], object] | None
+        clock: _core.ManualClock | None
 else:
     from typing import TypeVar
 
@@ -55,6 +72,12 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         seed: Seed of the hash; random if left out.
         release_gil: Whether single look-ups of small values release the GIL: "auto" (as
             measured), "always" or "never".
+        ttl: Time to live of entries that are written without one, in seconds or as a timedelta;
+            None: they never expire.
+        on_expire: Called with key and value of entries that have expired, in batches, by a thread
+            of its own. At most 65,536 entries and 64 MiB wait for it; what comes beyond is
+            counted in `stats()`. Its exceptions go to `sys.unraisablehook`.
+        clock: A `ManualClock` in place of the system's, for tests.
 
     Raises:
         TypeError: A key is neither str nor bytes, or a value is not of the store's type.
@@ -77,7 +100,8 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
     """
 
-    __slots__ = ()
+    __slots__ = ("_on_expire",)
+    _on_expire: Any
     __hash__ = None  # type: ignore[assignment]
 
     def __new__(
@@ -92,6 +116,9 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         hasher: str = "fast",
         seed: int | None = None,
         release_gil: str = "auto",
+        ttl: Any = None,
+        on_expire: Any = None,
+        clock: Any = None,
     ) -> Self:
         """Make the handle; `__init__` stores the entries."""
         codec = codec_of(values)
@@ -106,6 +133,8 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
             hasher=hasher,
             seed=seed,
             release_gil=release_gil,
+            ttl=ttl,
+            clock=clock,
         )
         if codec is not None:
             cast("CodedStore[Any, Any]", store)._codec = codec
@@ -119,11 +148,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         *,
         values: type[str] = ...,
         keys: type[str] = ...,
-        errors: Errors = "strict",
-        capacity: int = 0,
-        hasher: Hasher = "fast",
-        seed: int | None = None,
-        release_gil: ReleaseGil = "auto",
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -133,11 +158,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         *,
         values: type[str] = ...,
         keys: type[bytes],
-        errors: Errors = "strict",
-        capacity: int = 0,
-        hasher: Hasher = "fast",
-        seed: int | None = None,
-        release_gil: ReleaseGil = "auto",
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -147,11 +168,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         *,
         values: type[bytes],
         keys: type[str] = ...,
-        errors: Errors = "strict",
-        capacity: int = 0,
-        hasher: Hasher = "fast",
-        seed: int | None = None,
-        release_gil: ReleaseGil = "auto",
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -161,11 +178,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         *,
         values: type[bytes],
         keys: type[bytes],
-        errors: Errors = "strict",
-        capacity: int = 0,
-        hasher: Hasher = "fast",
-        seed: int | None = None,
-        release_gil: ReleaseGil = "auto",
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -175,11 +188,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         *,
         values: Codec[T] | tuple[Callable[[T], str | bytes], Callable[[bytes], T]],
         keys: type[str] = ...,
-        errors: Errors = "strict",
-        capacity: int = 0,
-        hasher: Hasher = "fast",
-        seed: int | None = None,
-        release_gil: ReleaseGil = "auto",
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -189,13 +198,14 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         *,
         values: Codec[T] | tuple[Callable[[T], str | bytes], Callable[[bytes], T]],
         keys: type[bytes],
-        errors: Errors = "strict",
-        capacity: int = 0,
-        hasher: Hasher = "fast",
-        seed: int | None = None,
-        release_gil: ReleaseGil = "auto",
+        **options: Unpack[Options],
     ) -> None: ...
-    def __init__(self, entries: Any = None, /, **_options: Any) -> None:
+    def __init__(self, entries: Any = None, /, **options: Any) -> None:
+        self._on_expire = options.get("on_expire")
+        if self._on_expire is not None:
+            if not callable(self._on_expire):
+                raise TypeError(f"on_expire= must be a function, not {self._on_expire!r}")
+            Watcher(self)
         if entries is not None:
             self.update(entries)
 
@@ -254,6 +264,14 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
     def _codec_of_values(self) -> Codec[Any] | None:
         return None
+
+    def _decoded(self, key: bytes, value: bytes) -> tuple[Any, Any]:
+        """Return the bytes of an entry as this handle reads them."""
+        keys, values, errors = _core.types_of(self)
+        return (
+            key.decode(errors=errors) if keys is str else key,
+            value.decode(errors=errors) if values is str else value,
+        )
 
     def _own_key(self, key: Any) -> Any:
         kind, _, errors = _core.types_of(self)
@@ -381,6 +399,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         keep: Literal["last", "first"] = "last",
         progress: bool | Show | None = None,
         check_memory: bool = True,
+        ttl: Ttl | EllipsisType = ...,
     ) -> _core.LoadReport:
         r"""Load a TSV file: rows of a key, a tab, a value, a newline. O(size of the file).
 
@@ -395,6 +414,8 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
                 function is called with a `Progress` about every 30 ms.
             check_memory: Refuse, with MemoryError, what by estimate does not fit into the
                 available memory.
+            ttl: Time to live of the rows, in seconds or as a timedelta, None for never; the store's
+                default if left out.
 
         Raises:
             LoadError: A row has no tab or is over the limits. Exactly the rows before it are in.
@@ -412,7 +433,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
         """
         with shown(progress, f"load {os.fspath(path)}") as tick:
-            return _core.load(self, path, threads, keep, check_memory, tick)
+            return _core.load(self, path, threads, keep, check_memory, tick, ttl)
 
     def save(
         self, path: str | os.PathLike[str], *, progress: bool | Show | None = None
@@ -465,5 +486,6 @@ def _name(codec: Codec[Any]) -> str:
 
 
 atexit.register(_core.close_all)
+atexit.register(stop_all)
 
 from atbr.coded import CodedStore, _coded, _plain  # noqa: E402 (needs Store)

@@ -3,6 +3,7 @@
 //! performance through prefetching", 2007).
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockReadGuard;
 
@@ -11,6 +12,7 @@ use super::record::ValueRef;
 use super::shard::Shard;
 use super::store::{Store, Wait};
 use super::table::{Sparse, try_push, try_reserve, try_reserve_exact};
+use super::ttl::Ttl;
 use crate::{Result, limits};
 
 /// Keys whose cache misses overlap.
@@ -81,8 +83,17 @@ impl Store {
     pub fn get_many(&self, keys: &[&[u8]], out: &mut Batch) -> Result<()> {
         out.clear();
         try_reserve_exact(&mut out.entries, keys.len())?;
-        keys.chunks(AT_ONCE)
-            .try_for_each(|keys| self.get_few(keys, out))
+        keys.chunks(AT_ONCE).try_for_each(|keys| {
+            let before = out.entries.len();
+            self.get_few(keys, out)?;
+            let missing = |entry: &&Entry| matches!(entry, Entry::Missing);
+            let misses = out.entries[before..].iter().filter(missing).count();
+            // Counted together, with the shard of the first key.
+            let (cell, _) = self.place(keys[0]);
+            cell.batched.fetch_add(keys.len() as u64, Ordering::Relaxed);
+            cell.misses.fetch_add(misses as u64, Ordering::Relaxed);
+            Ok(())
+        })
     }
 
     fn get_few(&self, keys: &[&[u8]], out: &mut Batch) -> Result<()> {
@@ -108,7 +119,7 @@ impl Store {
         for i in 0..keys.len() {
             // Pushed before the guard goes: the value is the shard's.
             match &guards[i] {
-                Some(shard) => out.push(shard.get(orders[i], keys[i]))?,
+                Some(shard) => out.push(shard.get(self.cx(), orders[i], keys[i]))?,
                 None => {
                     guards.iter_mut().skip(i).for_each(|guard| *guard = None);
                     return self.get_slowly(&keys[i..], out);
@@ -125,7 +136,7 @@ impl Store {
         for key in keys {
             let (cell, order) = self.place(key);
             let shard = cell.lock.read();
-            out.push(shard.get(order, key))?;
+            out.push(shard.get(self.cx(), order, key))?;
         }
         Ok(())
     }
@@ -134,9 +145,10 @@ impl Store {
     /// keys.
     ///
     /// # Errors
-    /// [`crate::Error::KeyTooLong`] and [`crate::Error::ValueTooLong`] before the first write; else as
-    /// [`Store::set`], with some of the pairs written.
-    pub fn set_many(&self, pairs: &[(&[u8], &[u8])]) -> Result<usize> {
+    /// [`crate::Error::KeyTooLong`], [`crate::Error::ValueTooLong`] and [`crate::Error::TtlOutOfRange`] before the first write;
+    /// else as [`Store::set`], with some of the pairs written.
+    pub fn set_many(&self, pairs: &[(&[u8], &[u8])], ttl: Ttl) -> Result<usize> {
+        self.cx().time.deadline(ttl)?;
         for (key, value) in pairs {
             limits::check_key(key.len())?;
             limits::check_value(value.len())?;
@@ -146,7 +158,7 @@ impl Store {
             pairs,
             |pair| pair.0,
             |shard, order, (key, value)| {
-                new += usize::from(shard.set(self.cx(), order, key, value)?);
+                new += usize::from(shard.set(self.cx(), order, key, value, ttl)?);
                 Ok(())
             },
         )?;
@@ -182,7 +194,7 @@ impl Store {
             let (cell, order) = self.place(key_of(item));
             let mut shard = cell.lock.write();
             let outcome = f(&mut shard, order, item);
-            cell.publish(&shard);
+            self.finish(cell, shard);
             return outcome;
         }
         let mut sorted: Vec<(u32, u32, u32)> = Vec::new();
@@ -206,7 +218,7 @@ impl Store {
                 let outcome = part
                     .iter()
                     .try_for_each(|&(_, i, order)| f(&mut shard, order, &items[i as usize]));
-                cell.publish(&shard);
+                self.finish(cell, shard);
                 outcome?;
             }
         }

@@ -1,12 +1,14 @@
 //! Forks: all locks of all stores are taken before a fork and released after it in parent and child, so that
 //! the child finds every store whole. Waiting never parks (see sync.rs), so a lock word is all there is.
 
+use std::ops::Deref;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::store::Inner;
+use super::sweeper;
 use super::sync::lock_mutex;
 use super::table::try_push;
 use crate::Result;
@@ -50,7 +52,35 @@ pub(crate) fn unregister(store: &Inner) {
     }
 }
 
+/// A registered store that does not go while this is held.
+pub(crate) struct Pinned(*const Inner);
+
+impl Deref for Pinned {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        // SAFETY: a store waits for its pins before it goes.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.pins.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Store number `number`, as long as there are so many. Numbers change as stores go.
+pub(crate) fn pin(number: usize) -> Option<Pinned> {
+    let stores = lock_mutex(&STORES);
+    let entry = stores.get(number)?;
+    // SAFETY: registered stores are alive while the registry is locked, and wait for their pins after that.
+    unsafe { (*entry.0).pins.fetch_add(1, Ordering::Acquire) };
+    Some(Pinned(entry.0))
+}
+
 extern "C" fn prepare() {
+    sweeper::stop_over_fork();
     let stores = lock_mutex(&STORES);
     for entry in stores.iter() {
         // SAFETY: registered stores are alive while the registry is locked.
@@ -59,6 +89,7 @@ extern "C" fn prepare() {
             std::mem::forget(cell.lock.write());
         }
         store.cx.pool.lock().forget();
+        store.cx.expired.lock_over_fork();
     }
     std::mem::forget(stores);
 }
@@ -70,6 +101,7 @@ fn release(child: bool) {
         // SAFETY: as in `prepare`, which holds what is released here.
         unsafe {
             let store = &*entry.0;
+            store.cx.expired.force_unlock();
             store.cx.pool.force_unlock();
             for cell in &store.cells {
                 cell.lock.force_unlock(child);
@@ -77,7 +109,10 @@ fn release(child: bool) {
         }
     }
     // SAFETY: locked by `prepare`.
-    unsafe { STORES.force_unlock() };
+    unsafe {
+        STORES.force_unlock();
+        sweeper::release_after_fork();
+    }
 }
 
 extern "C" fn in_parent() {

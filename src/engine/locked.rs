@@ -4,9 +4,10 @@
 use parking_lot::RwLockWriteGuard;
 
 use super::record::ValueRef;
-use super::shard::{Change, Shard};
-use super::store::Store;
+use super::shard::{Change, Entry, Shard};
+use super::store::{Due, Store};
 use super::table::{Sparse, try_reserve_exact};
+use super::ttl::Ttl;
 use crate::{Error, Result, limits};
 
 /// The shards of some keys, locked: nobody else reads or writes these keys meanwhile.
@@ -22,13 +23,13 @@ impl Store {
     /// ring. O(keys log keys), and what `f` does.
     ///
     /// ```
-    /// use atbr::engine::{Options, Store, Wait};
+    /// use atbr::engine::{Options, Store, Ttl, Wait};
     /// let store = Store::new(&Options::default())?;
     /// store.set(b"from", b"100", Wait::Block)?;
     /// store.with_locked(&[b"from", b"to"], |locked| {
     ///     let value = locked.get(b"from")?.map(|v| v.as_slice().to_vec());
     ///     locked.delete(b"from")?;
-    ///     locked.set(b"to", &value.unwrap_or_default())
+    ///     locked.set(b"to", &value.unwrap_or_default(), Ttl::Default)
     /// })?;
     /// assert_eq!(store.get(b"to")?.as_deref(), Some(&b"100"[..]));
     /// # Ok::<(), atbr::Error>(())
@@ -77,20 +78,21 @@ impl Locked<'_> {
     /// # Errors
     /// [`Error::NotLocked`].
     pub fn get(&mut self, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+        let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        Ok(shard.get(order, key))
+        Ok(shard.get(cx, order, key))
     }
 
-    /// As [`Store::set`].
+    /// As [`Store::set_with`].
     ///
     /// # Errors
-    /// [`Error::NotLocked`], and those of [`Store::set`].
-    pub fn set(&mut self, key: &[u8], value: &[u8]) -> Result<bool> {
+    /// [`Error::NotLocked`], and those of [`Store::set_with`].
+    pub fn set(&mut self, key: &[u8], value: &[u8], ttl: Ttl) -> Result<bool> {
         limits::check_key(key.len())?;
         limits::check_value(value.len())?;
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        shard.set(cx, order, key, value)
+        shard.set(cx, order, key, value, ttl)
     }
 
     /// As [`Store::delete`].
@@ -110,7 +112,7 @@ impl Locked<'_> {
     pub fn modify<'c, R>(
         &mut self,
         key: &[u8],
-        decide: impl FnOnce(Option<ValueRef<'_>>) -> Result<(Change<'c>, R)>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         limits::check_key(key.len())?;
         let cx = self.store.cx();
@@ -121,8 +123,10 @@ impl Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        for (number, shard) in &self.shards {
-            self.store.cells()[*number as usize].publish(shard);
+        let mut due = Due::NEVER;
+        for (number, shard) in self.shards.drain(..) {
+            due = due.earlier(self.store.cells()[number as usize].publish(&shard));
         }
+        self.store.notice(due);
     }
 }

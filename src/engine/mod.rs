@@ -5,6 +5,8 @@ mod arena;
 mod batch;
 mod block;
 mod bulk;
+mod clock;
+mod expired;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 #[cfg(not(feature = "failpoints"))]
@@ -24,22 +26,28 @@ mod scan;
 mod shard;
 mod stats;
 mod store;
+mod sweeper;
 mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ttl;
+mod wheel;
 #[cfg(test)]
 mod whole;
 
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};
 pub use bulk::{BulkLoad, BulkWriter, Merged};
+pub use clock::{Clock, ManualClock};
+pub use expired::{Expired, Watch, on_unwatched};
 pub use fork::prepare_for_forks;
 pub use glob::Glob;
 pub use hash::HasherKind;
 pub use locked::Locked;
 pub use record::ValueRef;
 pub use scan::{Filter, Page};
-pub use shard::{Change, Keep};
+pub use shard::{Change, Entry, Keep, Popped};
 pub use stats::Stats;
 pub use store::{Found, Options, Store, Wait};
+pub use ttl::Ttl;

@@ -7,25 +7,34 @@ use super::record::ValueRef;
 use super::shard::Change;
 use super::store::{Store, Wait};
 use super::table::try_reserve_exact;
+use super::ttl::Ttl;
 use crate::{Error, Result};
 
 /// Of a 64-bit integer, its sign included.
 const MAX_DIGITS: usize = 20;
 
 impl Store {
-    /// Adds `delta` to a decimal 64-bit integer and returns the sum; a missing key counts as `initial`.
+    /// Adds `delta` to a decimal 64-bit integer and returns the sum; a missing key counts as `initial`, and is created with
+    /// `ttl`.
     ///
     /// # Errors
-    /// [`Error::NotAnInteger`], [`Error::IntegerOverflow`], and those of [`Store::set`].
-    pub fn incr(&self, key: &[u8], delta: i64, initial: i64, wait: Wait) -> Result<i64> {
-        self.modify(key, wait, |value| {
-            let old = value.map_or(Ok(initial), |v| parse_integer(v.as_slice()))?;
+    /// [`Error::NotAnInteger`], [`Error::IntegerOverflow`], and those of [`Store::set_with`].
+    pub fn incr(&self, key: &[u8], delta: i64, initial: i64, ttl: Ttl, wait: Wait) -> Result<i64> {
+        self.modify(key, wait, |entry| {
+            let created = entry.is_none();
+            let old = entry.map_or(Ok(initial), |e| parse_integer(e.value.as_slice()))?;
             let new = old.checked_add(delta).ok_or(Error::IntegerOverflow)?;
             let mut text = Vec::new();
             try_reserve_exact(&mut text, MAX_DIGITS)?;
             // Writing into a vector fails only where it cannot grow, and it need not.
             let _ = write!(text, "{new}");
-            Ok((Change::Put(Cow::Owned(text)), new))
+            let text = Cow::Owned(text);
+            let change = if created {
+                Change::Set(text, ttl)
+            } else {
+                Change::Put(text)
+            };
+            Ok((change, new))
         })
     }
 
@@ -34,8 +43,8 @@ impl Store {
     /// # Errors
     /// Those of [`Store::set`].
     pub fn append(&self, key: &[u8], tail: &[u8], wait: Wait) -> Result<usize> {
-        self.modify(key, wait, |value| {
-            let old = value.map_or(0, |v| v.len());
+        self.modify(key, wait, |entry| {
+            let old = entry.map_or(0, |e| e.value.len());
             Ok((Change::Append(tail), old + tail.len()))
         })
     }
@@ -43,26 +52,27 @@ impl Store {
     /// Writes a value where the key is missing, and returns whether it was.
     ///
     /// # Errors
-    /// Those of [`Store::set`].
-    pub fn add(&self, key: &[u8], value: &[u8], wait: Wait) -> Result<bool> {
-        Ok(self.setdefault(key, value, wait, |_| ())?.is_none())
+    /// Those of [`Store::set_with`].
+    pub fn add(&self, key: &[u8], value: &[u8], ttl: Ttl, wait: Wait) -> Result<bool> {
+        Ok(self.setdefault(key, value, ttl, wait, |_| ())?.is_none())
     }
 
     /// Calls `f` with the value that is there; where there is none, writes `value` and returns None.
     ///
     /// # Errors
-    /// Those of [`Store::set`].
+    /// Those of [`Store::set_with`].
     pub fn setdefault<R>(
         &self,
         key: &[u8],
         value: &[u8],
+        ttl: Ttl,
         wait: Wait,
         f: impl FnOnce(ValueRef<'_>) -> R,
     ) -> Result<Option<R>> {
         self.modify(key, wait, |old| {
             Ok(match old {
-                Some(old) => (Change::Keep, Some(f(old))),
-                None => (Change::Put(Cow::Borrowed(value)), None),
+                Some(old) => (Change::Keep, Some(f(old.value))),
+                None => (Change::Set(Cow::Borrowed(value), ttl), None),
             })
         })
     }
@@ -77,7 +87,9 @@ impl Store {
         wait: Wait,
         f: impl FnOnce(ValueRef<'_>) -> R,
     ) -> Result<Option<R>> {
-        self.modify(key, wait, |old| Ok((Change::Delete, old.map(f))))
+        self.modify(key, wait, |old| {
+            Ok((Change::Delete, old.map(|entry| f(entry.value))))
+        })
     }
 
     /// Writes `new` where the value is `expected` (None: where the key is missing), and returns whether.
@@ -92,11 +104,39 @@ impl Store {
         wait: Wait,
     ) -> Result<bool> {
         self.modify(key, wait, |old| {
-            if old.as_ref().map(ValueRef::as_slice) == expected {
+            if old.as_ref().map(|entry| entry.value.as_slice()) == expected {
                 Ok((Change::Put(Cow::Borrowed(new)), true))
             } else {
                 Ok((Change::Keep, false))
             }
+        })
+    }
+}
+
+impl Store {
+    /// Gives a key another time to live; false where it is missing.
+    ///
+    /// # Errors
+    /// Those of [`Store::set_with`].
+    pub fn touch(&self, key: &[u8], ttl: Ttl, wait: Wait) -> Result<bool> {
+        self.modify(key, wait, |entry| {
+            Ok((Change::Expire(ttl), entry.is_some()))
+        })
+    }
+
+    /// Keeps a key from expiring; returns whether it would have.
+    ///
+    /// # Errors
+    /// Those of [`Store::set`].
+    pub fn persist(&self, key: &[u8], wait: Wait) -> Result<bool> {
+        self.modify(key, wait, |entry| {
+            let expires = entry.is_some_and(|entry| entry.time_left.is_some());
+            let change = if expires {
+                Change::Expire(Ttl::Never)
+            } else {
+                Change::Keep
+            };
+            Ok((change, expires))
         })
     }
 }

@@ -230,12 +230,15 @@ impl Pool {
     }
 
     /// Hands free memory back to the system. It takes the system long, so the lock is given up after each region, for
-    /// long enough that whoever waits for it looks again.
-    pub(crate) fn trim(&self) {
+    /// long enough that whoever waits for it looks again; `go_on` is asked then.
+    pub(crate) fn trim(&self, go_on: &mut dyn FnMut() -> bool) {
         while let Some(region) = self.remove_free() {
             drop(region);
         }
         for at in 0.. {
+            if !go_on() {
+                break;
+            }
             let mut pool = self.lock();
             let Some(region) = pool.0.regions.get_mut(at) else {
                 break;

@@ -2,16 +2,20 @@
 //!
 //! | record | bytes |
 //! |---|---|
-//! | plain: key under 64 B | `0b00kkkkkk`, value length (LEB128), key, value |
-//! | long key | `0x40`, flags `LONG_KEY`, key length (u16, little-endian), value length (LEB128), key, value |
-//! | block: over [`MAX_INLINE`] | `0x40`, flags `BLOCK`, pointer to a [`Block`] (8 bytes) |
-//! | dead, n bytes | `0x80`, n (u16, little-endian), n - 3 bytes of anything |
+//! | plain: key under 64 B | `0b0vkkkkkk`, value length (LEB128), key, value |
+//! | extended: key under 63 B | `0b10kkkkkk`, flags, deadline (5 B, if `EXPIRES`), value length (LEB128), key, value |
+//! | extended: longer key | `0b10111111`, flags, deadline (5 B, if `EXPIRES`), key length (u16), value length (LEB128), key, value |
+//! | block: over [`MAX_INLINE`] | `0b10000000`, flags with `BLOCK`, deadline (5 B, if `EXPIRES`), pointer to a [`Block`] (8 bytes) |
+//! | dead, n bytes | `0xC0`, n (u16), n - 3 bytes of anything |
 //! | dead, 1 byte | `0xFF` |
 //!
+//! Integers are little-endian. `v` and the flag `VISITED` say that the entry was read since the bit was last cleared; readers set
+//! them under the shard's shared lock, so the first two bytes of a record are read and written as atomics.
 //! Records follow each other without padding, so that an arena can be read in order.
 
 use std::ptr;
 use std::slice;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::block::{Block, BorrowedBlock};
 use super::pool::CHUNK;
@@ -20,29 +24,74 @@ use crate::Result;
 /// Longest record that lies in an arena; longer ones are blocks.
 pub(crate) const MAX_INLINE: usize = CHUNK / 8;
 
-const EXTENDED: u8 = 0x40;
-const DEAD: u8 = 0x80;
+const PLAIN_VISITED: u8 = 0x40;
+const EXTENDED: u8 = 0x80;
+const DEAD: u8 = 0xC0;
 const DEAD_BYTE: u8 = 0xFF;
-const LONG_KEY: u8 = 1;
-const BLOCK: u8 = 2;
-const BLOCK_LEN: usize = 2 + size_of::<*mut u8>();
-const SHORT_KEY_LEN: usize = 63;
+const BLOCK: u8 = 1;
+const EXPIRES: u8 = 2;
+const VISITED: u8 = 4;
+const IN_WHEEL: u8 = 8;
+const ODD_WHEEL: u8 = 16;
+const DEADLINE_LEN: usize = 5;
+const POINTER_LEN: usize = size_of::<*mut u8>();
+/// In the place of a key's length: a u16 follows.
+const LONG_KEY: usize = 63;
+
+/// When a record expires, and whether its shard's time wheel knows of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// Milliseconds since the store's epoch, below 2^40; 0: never.
+    pub(crate) deadline: u64,
+    /// The wheel that holds an entry that fires no later than the deadline.
+    pub(crate) wheel: InWheel,
+}
+
+/// Which of a shard's wheels holds an entry for a record. A shard that makes its wheel anew has two, an even and an odd one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum InWheel {
+    #[default]
+    None,
+    Even,
+    Odd,
+}
+
+impl Expiry {
+    pub(crate) const NEVER: Expiry = Expiry {
+        deadline: 0,
+        wheel: InWheel::None,
+    };
+
+    #[inline]
+    pub(crate) fn expires(self) -> bool {
+        self.deadline != 0
+    }
+
+    fn flags(self) -> u8 {
+        match self.wheel {
+            _ if !self.expires() => 0,
+            InWheel::None => EXPIRES,
+            InWheel::Even => EXPIRES | IN_WHEEL,
+            InWheel::Odd => EXPIRES | IN_WHEEL | ODD_WHEEL,
+        }
+    }
+}
 
 /// What lies at a place of an arena.
 pub(crate) enum Parsed<'a> {
-    /// Key and value in the arena; `len` bytes in all.
-    Inline {
-        key: &'a [u8],
-        value: &'a [u8],
-        len: usize,
-    },
-    /// A large record, `len` bytes in the arena.
-    Block {
-        block: BorrowedBlock<'a>,
-        len: usize,
-    },
+    /// An entry.
+    Live(Record<'a>),
     /// Nothing, `len` bytes long.
     Dead { len: usize },
+}
+
+/// An entry as its record says it.
+pub(crate) struct Record<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: ValueRef<'a>,
+    pub(crate) expiry: Expiry,
+    /// Bytes in the arena.
+    pub(crate) len: usize,
 }
 
 /// A value under the shard's lock.
@@ -85,12 +134,17 @@ impl<'a> ValueRef<'a> {
 
 /// Bytes that a record of these lengths takes in the arena, and whether it is a block.
 #[inline]
-pub(crate) fn encoded_len(key_len: usize, value_len: usize) -> (usize, bool) {
-    let head = if key_len <= SHORT_KEY_LEN { 1 } else { 4 };
+pub(crate) fn encoded_len(key_len: usize, value_len: usize, expires: bool) -> (usize, bool) {
+    let deadline = if expires { DEADLINE_LEN } else { 0 };
+    let head = match (expires, key_len) {
+        (false, 0..=63) => 1,
+        (true, 0..LONG_KEY) => 2 + DEADLINE_LEN,
+        _ => 4 + deadline,
+    };
     let head = head + if value_len < 0x80 { 1 } else { 2 };
     let len = head + key_len + value_len;
     if len > MAX_INLINE {
-        (BLOCK_LEN, true)
+        (2 + deadline + POINTER_LEN, true)
     } else {
         (len, false)
     }
@@ -101,8 +155,8 @@ pub(crate) fn encoded_len(key_len: usize, value_len: usize) -> (usize, bool) {
 /// # Safety
 /// `to` is valid for `encoded_len` bytes, and the record is no block.
 #[inline]
-pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8]) {
-    debug_assert!(!encoded_len(key.len(), value.len()).1);
+pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8], expiry: Expiry) {
+    debug_assert!(!encoded_len(key.len(), value.len(), expiry.expires()).1);
     let mut at = to;
     let mut byte = |b: u8| {
         // SAFETY: the head's bytes are the first of `encoded_len`.
@@ -111,13 +165,18 @@ pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8]) {
             at = at.add(1);
         }
     };
-    if key.len() <= SHORT_KEY_LEN {
+    if key.len() <= 63 && !expiry.expires() {
         byte(key.len() as u8);
     } else {
-        byte(EXTENDED);
-        byte(LONG_KEY);
-        byte(key.len() as u8);
-        byte((key.len() >> 8) as u8);
+        byte(EXTENDED | key.len().min(LONG_KEY) as u8);
+        byte(expiry.flags());
+        if expiry.expires() {
+            deadline_bytes(expiry).into_iter().for_each(&mut byte);
+        }
+        if key.len() >= LONG_KEY {
+            byte(key.len() as u8);
+            byte((key.len() >> 8) as u8);
+        }
     }
     if value.len() < 0x80 {
         byte(value.len() as u8);
@@ -136,14 +195,63 @@ pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8]) {
 ///
 /// # Safety
 /// `to` is valid for the bytes of a block's record.
-pub(crate) unsafe fn write_block(to: *mut u8, block: Block) {
-    // SAFETY: BLOCK_LEN bytes, by the caller.
+pub(crate) unsafe fn write_block(to: *mut u8, block: Block, expiry: Expiry) {
+    // SAFETY: head, deadline and pointer are the bytes of a block's record.
     unsafe {
         to.write(EXTENDED);
-        to.add(1).write(BLOCK);
-        to.add(2)
-            .cast::<*mut u8>()
-            .write_unaligned(block.into_raw());
+        to.add(1).write(BLOCK | expiry.flags());
+        if expiry.expires() {
+            to.add(2)
+                .cast::<[u8; DEADLINE_LEN]>()
+                .write(deadline_bytes(expiry));
+        }
+        block_pointer(to).write_unaligned(block.into_raw());
+    }
+}
+
+/// Puts another block in the place of a record's; the rest of the record stays.
+///
+/// # Safety
+/// `at` is the start of a block's record, whose handle the caller has taken.
+pub(crate) unsafe fn replace_block(at: *mut u8, block: Block) {
+    // SAFETY: by the caller.
+    unsafe { block_pointer(at).write_unaligned(block.into_raw()) };
+}
+
+/// Where the pointer of a block's record lies.
+///
+/// # Safety
+/// `at` is the start of a block's record whose flags are written.
+#[inline]
+unsafe fn block_pointer(at: *mut u8) -> *mut *mut u8 {
+    // SAFETY: by the caller.
+    unsafe {
+        let deadline = if *at.add(1) & EXPIRES != 0 {
+            DEADLINE_LEN
+        } else {
+            0
+        };
+        at.add(2 + deadline).cast()
+    }
+}
+
+fn deadline_bytes(expiry: Expiry) -> [u8; DEADLINE_LEN] {
+    let [a, b, c, d, e, ..] = expiry.deadline.to_le_bytes();
+    [a, b, c, d, e]
+}
+
+/// Writes another expiry into a record that expires.
+///
+/// # Safety
+/// `at` is the start of a record with a deadline, exclusively borrowed; `expiry` expires.
+pub(crate) unsafe fn write_expiry(at: *mut u8, expiry: Expiry) {
+    // SAFETY: a record with a deadline has flags and five bytes after them.
+    unsafe {
+        let kept = *at.add(1) & !(EXPIRES | IN_WHEEL | ODD_WHEEL);
+        at.add(1).write(kept | expiry.flags());
+        at.add(2)
+            .cast::<[u8; DEADLINE_LEN]>()
+            .write(deadline_bytes(expiry));
     }
 }
 
@@ -173,51 +281,135 @@ pub(crate) unsafe fn write_dead(at: *mut u8, len: usize) {
     }
 }
 
+/// A byte of a record's head, which a reader may be marking at this moment.
+///
+/// # Safety
+/// `at` is a byte of the head of a record that is alive.
+#[inline]
+unsafe fn head_byte(at: *const u8) -> u8 {
+    // SAFETY: by the caller; all who write it under the shared lock do so atomically.
+    unsafe { AtomicU8::from_ptr(at.cast_mut()) }.load(Ordering::Relaxed)
+}
+
 /// Reads what lies at `at`.
 ///
 /// # Safety
-/// `at` is the start of a record or of dead bytes, alive and unchanged for `'a`.
-#[inline]
+/// `at` is the start of a record or of dead bytes, alive and unchanged for `'a` but for the bits that say that it was read.
+#[inline(always)]
 pub(crate) unsafe fn parse<'a>(at: *const u8) -> Parsed<'a> {
     // SAFETY: the record's own head says how far it goes.
     unsafe {
-        let first = *at;
+        let first = head_byte(at);
         if first < EXTENDED {
-            let key_len = usize::from(first);
+            let key_len = usize::from(first & !PLAIN_VISITED);
             let (value_len, head) = value_len(at.add(1), 1);
-            return inline(at, head, key_len, value_len);
+            return inline(at, head, key_len, value_len, Expiry::NEVER);
         }
         if first == DEAD_BYTE {
             return Parsed::Dead { len: 1 };
         }
-        if first & DEAD != 0 {
+        if first & DEAD == DEAD {
             let len = usize::from(*at.add(1)) | usize::from(*at.add(2)) << 8;
             return Parsed::Dead { len };
         }
-        if *at.add(1) & BLOCK != 0 {
-            let raw = at.add(2).cast::<*mut u8>().read_unaligned();
-            return Parsed::Block {
-                block: BorrowedBlock::from_raw(raw),
-                len: BLOCK_LEN,
-            };
+        let flags = head_byte(at.add(1));
+        let (expiry, mut head) = if flags & EXPIRES != 0 {
+            (read_expiry(at, flags), 2 + DEADLINE_LEN)
+        } else {
+            (Expiry::NEVER, 2)
+        };
+        if flags & BLOCK != 0 {
+            let raw = at.add(head).cast::<*mut u8>().read_unaligned();
+            let block = BorrowedBlock::from_raw(raw);
+            return Parsed::Live(Record {
+                key: block.key(),
+                value: ValueRef::Shared(block),
+                expiry,
+                len: head + POINTER_LEN,
+            });
         }
-        let key_len = usize::from(*at.add(2)) | usize::from(*at.add(3)) << 8;
-        let (value_len, head) = value_len(at.add(4), 4);
-        inline(at, head, key_len, value_len)
+        let mut key_len = usize::from(first & !EXTENDED);
+        if key_len == LONG_KEY {
+            key_len = usize::from(*at.add(head)) | usize::from(*at.add(head + 1)) << 8;
+            head += 2;
+        }
+        let (value_len, head) = value_len(at.add(head), head);
+        inline(at, head, key_len, value_len, expiry)
+    }
+}
+
+/// # Safety
+/// `at` is the start of a record with a deadline, and `flags` its flags.
+#[inline]
+unsafe fn read_expiry(at: *const u8, flags: u8) -> Expiry {
+    // SAFETY: the deadline follows the flags.
+    let [a, b, c, d, e] = unsafe { at.add(2).cast::<[u8; DEADLINE_LEN]>().read() };
+    Expiry {
+        deadline: u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]),
+        wheel: match (flags & IN_WHEEL != 0, flags & ODD_WHEEL != 0) {
+            (false, _) => InWheel::None,
+            (true, false) => InWheel::Even,
+            (true, true) => InWheel::Odd,
+        },
     }
 }
 
 /// # Safety
 /// As [`parse`]; `head` bytes are followed by the key and the value.
-#[inline]
-unsafe fn inline<'a>(at: *const u8, head: usize, key_len: usize, value_len: usize) -> Parsed<'a> {
+#[inline(always)]
+unsafe fn inline<'a>(
+    at: *const u8,
+    head: usize,
+    key_len: usize,
+    value_len: usize,
+    expiry: Expiry,
+) -> Parsed<'a> {
     // SAFETY: by the caller.
     unsafe {
-        Parsed::Inline {
+        Parsed::Live(Record {
             key: slice::from_raw_parts(at.add(head), key_len),
-            value: slice::from_raw_parts(at.add(head + key_len), value_len),
+            value: ValueRef::Inline(slice::from_raw_parts(at.add(head + key_len), value_len)),
+            expiry,
             len: head + key_len + value_len,
+        })
+    }
+}
+
+/// Notes that the entry was read. Writes only where that was not noted yet.
+///
+/// # Safety
+/// `at` is the start of a live record; the shard's lock is held, shared or not.
+#[inline]
+pub(crate) unsafe fn mark_visited(at: *mut u8) {
+    // SAFETY: the first byte, and for an extended record the second one, are the record's.
+    unsafe {
+        let first = head_byte(at);
+        let (byte, bit, now) = if first < EXTENDED {
+            (at, PLAIN_VISITED, first)
+        } else {
+            (at.add(1), VISITED, head_byte(at.add(1)))
+        };
+        if now & bit == 0 {
+            AtomicU8::from_ptr(byte).fetch_or(bit, Ordering::Relaxed);
         }
+    }
+}
+
+/// Forgets that the entry was read, and says whether it was.
+///
+/// # Safety
+/// `at` is the start of a live record, exclusively borrowed.
+pub(crate) unsafe fn take_visited(at: *mut u8) -> bool {
+    // SAFETY: as in `mark_visited`, exclusively.
+    unsafe {
+        let (byte, bit) = if *at < EXTENDED {
+            (at, PLAIN_VISITED)
+        } else {
+            (at.add(1), VISITED)
+        };
+        let visited = *byte & bit != 0;
+        *byte &= !bit;
+        visited
     }
 }
 

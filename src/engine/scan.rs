@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::block::Block;
 use super::glob::Glob;
 use super::record::ValueRef;
+use super::shard;
 use super::store::Store;
 use super::table::try_reserve;
 use crate::Result;
@@ -36,6 +37,7 @@ pub struct Page {
 struct Entry {
     key: Range<usize>,
     value: Value,
+    time_left: Option<u64>,
 }
 
 enum Value {
@@ -62,14 +64,24 @@ impl Page {
 
     /// Value of entry `i`; empty where the scan was told to leave values out.
     pub fn value(&self, i: usize) -> &[u8] {
-        let Entry { key, value } = &self.entries[i];
+        let Entry { key, value, .. } = &self.entries[i];
         match value {
             Value::Copied(len) => &self.bytes[key.end..key.end + len],
             Value::Shared(block) => block.value(),
         }
     }
 
-    fn push(&mut self, key: &[u8], value: Option<ValueRef<'_>>) -> Result<()> {
+    /// Milliseconds that entry `i` had left when it was found; None: it does not expire.
+    pub fn time_left(&self, i: usize) -> Option<u64> {
+        self.entries[i].time_left
+    }
+
+    fn push(
+        &mut self,
+        key: &[u8],
+        value: Option<ValueRef<'_>>,
+        time_left: Option<u64>,
+    ) -> Result<()> {
         let inline = match &value {
             Some(ValueRef::Inline(value)) => value,
             _ => &[][..],
@@ -87,7 +99,11 @@ impl Page {
             }
             _ => Value::Copied(inline.len()),
         };
-        self.entries.push(Entry { key, value });
+        self.entries.push(Entry {
+            key,
+            value,
+            time_left,
+        });
         Ok(())
     }
 
@@ -132,9 +148,10 @@ impl Store {
                 next = None;
             } else {
                 next = next.and_then(|from| {
-                    shard.scan(self.cx(), from, BUCKETS, |key, value: ValueRef<'_>| {
+                    shard.scan(self.cx(), from, BUCKETS, |key, found: shard::Entry<'_>| {
                         if outcome.is_ok() && filter.accepts(key) {
-                            outcome = page.push(key, values.then_some(value));
+                            let value = values.then_some(found.value);
+                            outcome = page.push(key, value, found.time_left);
                         }
                     })
                 });

@@ -19,6 +19,18 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Bytes of deleted and overwritten records that are not yet reclaimed.
     pub dead_bytes: u64,
+    /// Of the bytes allocated, those of the time wheels and of expired entries that wait to be taken.
+    pub expiry_bytes: u64,
+    /// Entries that expire, or have expired and are not yet taken out.
+    pub expiring: u64,
+    /// Entries taken out because they had expired, since the store was made.
+    pub expirations: u64,
+    /// Of these, entries that found no room in the queue of [`Store::take_expired`].
+    pub expirations_lost: u64,
+    /// Look-ups that found a value, since the store was made.
+    pub hits: u64,
+    /// Look-ups that found none.
+    pub misses: u64,
     /// Shards.
     pub shards: u64,
     /// Entries by buckets of the index.
@@ -47,13 +59,20 @@ impl Store {
             bytes_allocated: (self.cx().pool.bytes() + size_of_val(self.cells())) as u64,
             ..Stats::default()
         };
-        let mut buckets = 0;
+        stats.expiry_bytes = self.cx().expired.bytes() as u64;
+        stats.expirations_lost = self.cx().expired.lost();
+        let (mut buckets, mut lookups) = (0, 0);
         for cell in self.cells() {
             stats.attached += cell.attached.load(Ordering::Relaxed);
             stats.detached += cell.detached.load(Ordering::Relaxed);
+            lookups += cell.batched.load(Ordering::Relaxed);
+            stats.misses += cell.misses.load(Ordering::Relaxed);
             let shard = cell.lock.read();
             let work = shard.work();
             let index_bytes = shard.index().bytes() as u64;
+            stats.expiring += shard.expiring_records();
+            stats.expirations += shard.expirations();
+            stats.expiry_bytes += shard.wheel_bytes() as u64;
             stats.entries += shard.len();
             stats.key_bytes += shard.key_bytes();
             stats.value_bytes += shard.value_bytes();
@@ -67,6 +86,10 @@ impl Store {
             stats.groups += shard.index().nonempty_groups();
             buckets += shard.index().buckets();
         }
+        lookups += stats.attached + stats.detached;
+        // Counters of look-ups that go on meanwhile may be read in any order.
+        stats.hits = lookups.saturating_sub(stats.misses);
+        stats.bytes_allocated += stats.expiry_bytes;
         if buckets > 0 {
             stats.load_factor = stats.entries as f64 / buckets as f64;
         }

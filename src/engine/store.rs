@@ -1,17 +1,22 @@
 //! The store: shards behind locks. It decides which shard a key is in and how long to wait for its lock;
 //! what happens inside a shard is the shard's.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
+use super::clock::Clock;
+use super::expired::{Expired, ExpiredQueue, Watch};
 use super::fork;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::pool::Pool;
 use super::record::ValueRef;
-use super::shard::{Change, Context, Shard};
+use super::shard::{Change, Context, Entry, Popped, Shard};
+use super::sweeper;
 use super::sync::Lock;
 use super::table::{Sparse, try_box, try_reserve_exact};
+use super::ttl::{Time, Ttl};
 use crate::{Error, Result, limits};
 
 const MIN_SHARD_BITS: u32 = 7;
@@ -20,7 +25,7 @@ const MAX_SHARD_BITS: u32 = 12;
 const ENTRIES_PER_SHARD: usize = 1 << 16;
 
 /// How to make a store.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Entries to make room for.
     pub capacity: usize,
@@ -28,6 +33,25 @@ pub struct Options {
     pub hasher: HasherKind,
     /// Seed of the hash function; None for a random one.
     pub seed: Option<u64>,
+    /// Time to live of entries that are written without one; [`Ttl::Default`] is [`Ttl::Never`] here.
+    pub ttl: Ttl,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Whether the background thread takes out what has expired; without it [`Store::expire`] does.
+    pub sweeps: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            capacity: 0,
+            hasher: HasherKind::default(),
+            seed: None,
+            ttl: Ttl::Never,
+            clock: Clock::default(),
+            sweeps: true,
+        }
+    }
 }
 
 /// Whether to wait for a shard's lock.
@@ -57,9 +81,52 @@ pub(crate) struct Cell {
     pub(crate) len: AtomicU64,
     pub(crate) attached: AtomicU64,
     pub(crate) detached: AtomicU64,
+    /// Look-ups in batches.
+    pub(crate) batched: AtomicU64,
+    /// Look-ups of all kinds that found nothing.
+    pub(crate) misses: AtomicU64,
+    /// When the shard's wheel has to be looked at, in the store's time.
+    pub(crate) next_due: AtomicU64,
+    /// The sweeper has begun to compact the shard.
+    pub(crate) unfinished: AtomicBool,
+}
+
+/// When a shard's wheel has to be looked at, and whether that was news.
+#[must_use]
+#[derive(Clone, Copy)]
+pub(crate) struct Due {
+    at: u64,
+    is_new: bool,
+}
+
+impl Due {
+    pub(crate) const NEVER: Due = Due {
+        at: u64::MAX,
+        is_new: false,
+    };
+
+    pub(crate) fn earlier(self, other: Due) -> Due {
+        Due {
+            at: self.at.min(other.at),
+            is_new: self.is_new || other.is_new,
+        }
+    }
 }
 
 impl Cell {
+    const fn new() -> Cell {
+        Cell {
+            lock: Lock::new(Shard::new()),
+            len: AtomicU64::new(0),
+            attached: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
+            batched: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            next_due: AtomicU64::new(u64::MAX),
+            unfinished: AtomicBool::new(false),
+        }
+    }
+
     fn read(&self, wait: Wait) -> Result<RwLockReadGuard<'_, Shard<Sparse>>> {
         match wait {
             Wait::Block => Ok(self.lock.read()),
@@ -74,9 +141,28 @@ impl Cell {
         }
     }
 
-    /// Publishes the number of entries after a write.
-    pub(crate) fn publish(&self, shard: &Shard<Sparse>) {
+    /// Publishes the number of entries after a write, and when the shard's wheel has to be looked at.
+    pub(crate) fn publish(&self, shard: &Shard<Sparse>) -> Due {
         self.len.store(shard.len(), Ordering::Relaxed);
+        let at = shard.next_due();
+        let is_new = at != self.next_due.load(Ordering::Relaxed);
+        if is_new {
+            self.next_due.store(at, Ordering::SeqCst);
+        }
+        Due { at, is_new }
+    }
+
+    #[inline]
+    fn count(&self, detached: bool, found: bool) {
+        let counter = if detached {
+            &self.detached
+        } else {
+            &self.attached
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if !found {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -88,6 +174,45 @@ pub(crate) struct Inner {
     /// Where `pop_any` goes on: shard above, order hash below.
     pop_cursor: AtomicU64,
     pub(crate) registered: fork::Registered,
+    /// Who keeps the store from going: the sweeper, for a moment.
+    pub(crate) pins: AtomicUsize,
+    /// The store is about to go.
+    leaving: AtomicBool,
+    sweeps: bool,
+    /// Whether the sweeper knows that something expires here, or did.
+    uses_sweeper: AtomicBool,
+    /// Entries that the sweeper has taken out since it last handed memory back.
+    pub(crate) unreturned: AtomicU64,
+}
+
+impl Inner {
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// When the sweeper has to look at the store, on the system's clock.
+    pub(crate) fn next_due(&self) -> u64 {
+        if !self.sweeps {
+            return u64::MAX;
+        }
+        let due = |cell: &Cell| cell.next_due.load(Ordering::SeqCst);
+        let at = self.cells.iter().map(due).min().unwrap_or(u64::MAX);
+        self.on_system_clock(at)
+    }
+
+    fn on_system_clock(&self, due: u64) -> u64 {
+        if due == u64::MAX {
+            due
+        } else {
+            self.cx.time.on_system_clock(due)
+        }
+    }
+
+    fn end_use_of_sweeper(&self) {
+        if self.uses_sweeper.swap(false, Ordering::SeqCst) {
+            sweeper::end_use();
+        }
+    }
 }
 
 /// A large-scale in-memory map from bytes to bytes, for any number of threads.
@@ -113,31 +238,34 @@ impl Store {
         let wanted = (options.capacity / ENTRIES_PER_SHARD).max(1).ilog2() + 1;
         let bits = wanted.clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
         let placer = Placer::new(Hasher::new(options.hasher, options.seed), bits);
-        let store = Self::with_placer(placer)?;
+        let store = Self::with_placer(placer, options)?;
         if options.capacity > 0 {
             store.reserve(options.capacity)?;
         }
         Ok(store)
     }
 
-    pub(crate) fn with_placer(placer: Placer) -> Result<Store> {
+    pub(crate) fn with_placer(placer: Placer, options: &Options) -> Result<Store> {
+        let time = Time::new(options.clock.clone(), options.ttl)?;
         let mut cells = Vec::new();
         try_reserve_exact(&mut cells, 1 << placer.shard_bits())?;
-        cells.resize_with(1 << placer.shard_bits(), || Cell {
-            lock: Lock::new(Shard::new()),
-            len: AtomicU64::new(0),
-            attached: AtomicU64::new(0),
-            detached: AtomicU64::new(0),
-        });
+        cells.resize_with(1 << placer.shard_bits(), Cell::new);
         let inner = try_box(Inner {
             cx: Context {
                 pool: Pool::default(),
                 placer,
+                time,
+                expired: ExpiredQueue::default(),
             },
             cells: cells.into_boxed_slice(),
             closed: AtomicBool::new(false),
             pop_cursor: AtomicU64::new(0),
             registered: fork::Registered::default(),
+            pins: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
+            sweeps: options.sweeps,
+            uses_sweeper: AtomicBool::new(false),
+            unreturned: AtomicU64::new(0),
         })?;
         fork::register(&inner)?;
         Ok(Store { inner })
@@ -172,7 +300,7 @@ impl Store {
     ) -> Result<Option<R>> {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
-        Ok(shard.get(order, key).map(f))
+        Ok(shard.get(self.cx(), order, key).map(f))
     }
 
     /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held. `f` may decline
@@ -190,14 +318,14 @@ impl Store {
     ) -> Result<Found<R>> {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
-        let found = match shard.get(order, key) {
+        let found = match shard.get(self.cx(), order, key) {
             None => Found::Missing,
             Some(value) => match f(value) {
                 Some(result) => Found::Value(result),
                 None => return Ok(Found::Declined),
             },
         };
-        cell.count(detached);
+        cell.count(detached, !matches!(found, Found::Missing));
         Ok(found)
     }
 
@@ -207,7 +335,7 @@ impl Store {
     /// [`Error::WouldBlock`].
     pub fn contains(&self, key: &[u8], wait: Wait) -> Result<bool> {
         let (cell, order) = self.place(key);
-        Ok(cell.read(wait)?.contains(order, key))
+        Ok(cell.read(wait)?.contains(self.cx(), order, key))
     }
 
     /// As [`Store::contains`], counted as by [`Store::read_counted`].
@@ -217,22 +345,69 @@ impl Store {
     pub fn contains_counted(&self, key: &[u8], wait: Wait, detached: bool) -> Result<bool> {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
-        cell.count(detached);
-        Ok(shard.contains(order, key))
+        let found = shard.contains(self.cx(), order, key);
+        cell.count(detached, found);
+        Ok(found)
     }
 
-    /// Writes a value; true where the key is new. O(1) expected, amortized; the work of one call is bounded.
+    /// Milliseconds until a key's entry expires, inside None where it never does; None where the key is missing. O(1) expected.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`].
+    pub fn time_left(&self, key: &[u8], wait: Wait) -> Result<Option<Option<u64>>> {
+        let (cell, order) = self.place(key);
+        Ok(cell.read(wait)?.time_left(self.cx(), order, key))
+    }
+
+    /// Makes a write's outcome known after it: to readers of the length, and to the sweeper.
+    #[inline]
+    pub(crate) fn finish(&self, cell: &Cell, shard: RwLockWriteGuard<'_, Shard<Sparse>>) {
+        let due = cell.publish(&shard);
+        drop(shard);
+        self.notice(due);
+    }
+
+    /// Tells the sweeper when to look; called with no lock held.
+    #[inline]
+    pub(crate) fn notice(&self, due: Due) {
+        if due.at != u64::MAX && self.inner.sweeps {
+            self.notice_due(due);
+        }
+    }
+
+    fn notice_due(&self, due: Due) {
+        let uses = &self.inner.uses_sweeper;
+        if !uses.load(Ordering::Relaxed) && !uses.swap(true, Ordering::SeqCst) {
+            sweeper::begin_use();
+        }
+        if due.is_new {
+            sweeper::notice(self.inner.on_system_clock(due.at));
+        } else {
+            sweeper::ensure_running();
+        }
+    }
+
+    /// Writes a value with the store's default time to live; true where the key is new. O(1) expected, amortized; the work of
+    /// one call is bounded.
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::OutOfMemory`], [`Error::ArenaFull`],
     /// [`Error::Closed`], [`Error::WouldBlock`]; the store is then as it was.
     pub fn set(&self, key: &[u8], value: &[u8], wait: Wait) -> Result<bool> {
+        self.set_with(key, value, Ttl::Default, wait)
+    }
+
+    /// As [`Store::set`], with a time to live.
+    ///
+    /// # Errors
+    /// As [`Store::set`], and [`Error::TtlOutOfRange`].
+    pub fn set_with(&self, key: &[u8], value: &[u8], ttl: Ttl, wait: Wait) -> Result<bool> {
         limits::check_key(key.len())?;
         limits::check_value(value.len())?;
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
-        let new = shard.set(self.cx(), order, key, value)?;
-        cell.publish(&shard);
+        let new = shard.set(self.cx(), order, key, value, ttl)?;
+        self.finish(cell, shard);
         Ok(new)
     }
 
@@ -244,35 +419,75 @@ impl Store {
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
         let there = shard.delete(self.cx(), order, key)?;
-        cell.publish(&shard);
+        self.finish(cell, shard);
         Ok(there)
     }
 
-    /// Reads, decides and writes as one step under the shard's write lock. `decide` sees the value (None
+    /// Reads, decides and writes as one step under the shard's write lock. `decide` sees the entry (None
     /// where the key is missing) and must not call back into the store; its error is passed on, and nothing
     /// is written then.
     ///
     /// # Errors
-    /// As [`Store::set`], and those of `decide`.
+    /// As [`Store::set_with`], and those of `decide`.
     pub fn modify<'c, R>(
         &self,
         key: &[u8],
         wait: Wait,
-        decide: impl FnOnce(Option<ValueRef<'_>>) -> Result<(Change<'c>, R)>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         limits::check_key(key.len())?;
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
         let result = shard.modify(self.cx(), order, key, decide)?;
-        cell.publish(&shard);
+        self.finish(cell, shard);
         Ok(result)
+    }
+
+    /// Takes out all entries that have expired, and returns how many. The background thread does so all the time; after this
+    /// call [`Store::len`] is exact. O(entries that have expired).
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn expire(&self) -> Result<u64> {
+        self.expire_while(&mut || true)
+    }
+
+    /// As [`Store::expire`]; asks `go_on` now and then, with no lock held.
+    ///
+    /// # Errors
+    /// As [`Store::expire`]; [`Error::Cancelled`] where `go_on` said no, with some of the entries taken out.
+    pub fn expire_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<u64> {
+        self.check_open()?;
+        let mut cancelled = false;
+        let expired = sweeper::sweep(&self.inner, &mut || {
+            cancelled = cancelled || !go_on();
+            !cancelled
+        });
+        if cancelled {
+            return Err(Error::Cancelled);
+        }
+        Ok(expired)
+    }
+
+    /// Whether to keep entries that expire for [`Store::take_expired`]. Up to 65,536 entries and 64 MiB are kept; what
+    /// comes beyond is counted in [`super::Stats`] and lost. A change lets go who waits.
+    pub fn watch_expired(&self, watch: Watch) {
+        if watch == Watch::Off || !self.is_closed() {
+            self.cx().expired.watch(watch);
+        }
+    }
+
+    /// Takes at most `most` of the entries that have expired, in no particular order, waiting so long for the first of them.
+    /// One thread may wait at a time. None at once unless [`Watch::On`] was asked for.
+    pub fn take_expired(&self, most: usize, timeout: std::time::Duration) -> Vec<Expired> {
+        self.cx().expired.take(most, timeout)
     }
 
     /// Takes any entry out; None where there is none. O(1) amortized until the store is empty.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Closed`].
-    pub fn pop_any(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    pub fn pop_any(&self) -> Result<Option<Popped>> {
         let cursor = self.inner.pop_cursor.load(Ordering::Relaxed);
         let shards = self.cells().len();
         let (first, mut from) = ((cursor >> 32) as usize, cursor as u32);
@@ -283,10 +498,10 @@ impl Store {
             if cell.len.load(Ordering::Relaxed) > 0 {
                 let mut shard = cell.lock.write();
                 if let Some(popped) = shard.pop_from(self.cx(), from)? {
-                    cell.publish(&shard);
+                    self.finish(cell, shard);
                     let next = (number as u64) << 32 | u64::from(popped.order);
                     self.inner.pop_cursor.store(next, Ordering::Relaxed);
-                    return Ok(Some((popped.key, popped.value)));
+                    return Ok(Some(popped));
                 }
             }
             from = 0;
@@ -337,11 +552,10 @@ impl Store {
         for cell in self.cells() {
             let mut shard = cell.lock.write();
             clear(&mut shard, self.cx());
-            cell.publish(&shard);
-            drop(shard);
+            self.finish(cell, shard);
             check(go_on)?;
         }
-        self.cx().pool.trim();
+        self.cx().pool.trim(&mut || true);
         Ok(())
     }
 
@@ -393,10 +607,12 @@ impl Store {
                 drop(shard);
                 check(go_on)?;
             }
-            cell.lock.write().compact_index(self.cx())?;
+            let mut shard = cell.lock.write();
+            shard.compact_index(self.cx())?;
+            self.finish(cell, shard);
             check(go_on)?;
         }
-        self.cx().pool.trim();
+        self.cx().pool.trim(&mut || true);
         super::ffi::trim_malloc();
         Ok(())
     }
@@ -412,8 +628,10 @@ impl Store {
     /// Frees the entries. Reads find nothing from now on, and writes end in [`Error::Closed`].
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        self.watch_expired(Watch::Off);
         // Not cancelled, so it does not fail.
         let _ = self.clear_shards(Shard::close, &mut || true);
+        self.inner.end_use_of_sweeper();
     }
 
     /// Whether [`Store::close`] was called.
@@ -430,21 +648,14 @@ fn check(go_on: &mut dyn FnMut() -> bool) -> Result<()> {
     }
 }
 
-impl Cell {
-    #[inline]
-    fn count(&self, detached: bool) {
-        let counter = if detached {
-            &self.detached
-        } else {
-            &self.attached
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl Drop for Store {
     fn drop(&mut self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
         fork::unregister(&self.inner);
+        while self.inner.pins.load(Ordering::Acquire) > 0 {
+            thread::yield_now();
+        }
+        self.inner.end_use_of_sweeper();
         for cell in &mut self.inner.cells {
             cell.lock.get_mut().dispose();
         }

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::clock::{Clock, ManualClock};
+use super::expired::ExpiredQueue;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::index::{Index, Keys, MAX_GROUPS, Merged, Resolve};
 use super::pool::{CHUNK, Pages, Pool};
-use super::record::{self, Parsed};
+use super::record::{self, Expiry, InWheel, Parsed, ValueRef};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
 use super::table::{GROUP, GroupImage, Sparse, TOMBSTONE, Table};
+use super::ttl::{Time, Ttl};
 use crate::Result;
 
 const GROUPS: u32 = 3;
@@ -93,21 +96,53 @@ proptest! {
     }
 
     #[test]
-    fn record_reads_back_as_written(key_len in 0usize..300, value_len in 0usize..2100) {
+    fn record_reads_back_as_written(
+        key_len in 0usize..300,
+        value_len in 0usize..2200,
+        deadline in prop_oneof![Just(0), 1u64..1 << 40],
+        wheel in prop_oneof![Just(InWheel::None), Just(InWheel::Even), Just(InWheel::Odd)],
+        later in 1u64..1 << 40,
+        visited in any::<bool>(),
+    ) {
         let (key, value) = (vec![0x80; key_len], vec![0xFF; value_len]);
-        let (len, is_block) = record::encoded_len(key_len, value_len);
-        prop_assume!(!is_block);
+        let mut expiry = match deadline {
+            0 => Expiry::NEVER,
+            _ => Expiry { deadline, wheel },
+        };
+        let (len, is_block) = record::encoded_len(key_len, value_len, expiry.expires());
         let mut bytes = vec![0; len];
-        // SAFETY: the buffer has the record's length.
-        unsafe { record::write_inline(bytes.as_mut_ptr(), &key, &value) };
-        // SAFETY: a record was just written there.
-        match unsafe { record::parse(bytes.as_ptr()) } {
-            Parsed::Inline { key: k, value: v, len: l } => {
-                prop_assert_eq!(k, &key[..]);
-                prop_assert_eq!(v, &value[..]);
-                prop_assert_eq!(l, len);
+        let at = bytes.as_mut_ptr();
+        // SAFETY: the buffer has the record's length, and holds a record from then on.
+        unsafe {
+            match record::block_for(&key, &value, is_block).unwrap() {
+                None => record::write_inline(at, &key, &value, expiry),
+                Some(block) => record::write_block(at, block, expiry),
             }
-            _ => prop_assert!(false, "an inline record was written"),
+            if visited {
+                record::mark_visited(at);
+            }
+            if expiry.expires() {
+                expiry.deadline = later;
+                record::write_expiry(at, expiry);
+            }
+        }
+        // SAFETY: a record was just written there.
+        match unsafe { record::parse(at) } {
+            Parsed::Live(found) => {
+                prop_assert_eq!(found.key, &key[..]);
+                prop_assert_eq!(found.value.as_slice(), &value[..]);
+                prop_assert_eq!(found.expiry, expiry);
+                prop_assert_eq!(found.len, len);
+                // SAFETY: as above; the handle is the record's, which is not used any more.
+                unsafe {
+                    prop_assert_eq!(record::take_visited(at), visited);
+                    prop_assert!(!record::take_visited(at));
+                    if let ValueRef::Shared(block) = found.value {
+                        drop(block.take());
+                    }
+                }
+            }
+            Parsed::Dead { .. } => prop_assert!(false, "a record was written"),
         }
     }
 }
@@ -131,10 +166,12 @@ fn dead_bytes_of_any_length_are_skipped_whole() {
 }
 
 #[test]
-fn a_small_record_costs_two_bytes() {
-    assert_eq!(record::encoded_len(63, 127), (63 + 127 + 2, false));
-    assert_eq!(record::encoded_len(64, 127), (64 + 127 + 5, false));
-    assert_eq!(record::encoded_len(63, 128), (63 + 128 + 3, false));
+fn a_small_record_costs_two_bytes_and_six_more_where_it_expires() {
+    assert_eq!(record::encoded_len(62, 127, true), (62 + 127 + 8, false));
+    assert_eq!(record::encoded_len(63, 127, true), (63 + 127 + 10, false));
+    assert_eq!(record::encoded_len(63, 127, false), (63 + 127 + 2, false));
+    assert_eq!(record::encoded_len(64, 127, false), (64 + 127 + 5, false));
+    assert_eq!(record::encoded_len(63, 128, false), (63 + 128 + 3, false));
 }
 
 /// Offsets are their own keys: the order hash of an offset is a function of it.
@@ -323,10 +360,12 @@ fn crowded_hashes_are_found_and_scanned_once() {
     }
 }
 
-fn context() -> Context {
+fn context(clock: ManualClock) -> Context {
     Context {
         pool: Pool::default(),
         placer: Placer::new(Hasher::new(HasherKind::Fast, Some(7)), 0),
+        time: Time::new(Clock::Manual(clock), Ttl::Never).unwrap(),
+        expired: ExpiredQueue::default(),
     }
 }
 
@@ -340,12 +379,16 @@ fn answer<T: Table>(
 ) -> Result<String> {
     let order = cx.placer.place(key).order;
     Ok(match op {
-        0..=3 => format!("{:?}", shard.set(cx, order, key, value)?),
+        0..=2 => format!("{:?}", shard.set(cx, order, key, value, Ttl::Default)?),
+        3 => {
+            let ttl = Ttl::Millis(1 + value.len() as u64 * 40);
+            format!("{:?}", shard.set(cx, order, key, value, ttl)?)
+        }
         4..=5 => format!("{:?}", shard.delete(cx, order, key)?),
         6 => shard.modify(cx, order, key, |old| {
             Ok((
                 Change::Append(value),
-                format!("{:?}", old.map(|v| v.as_slice().to_vec())),
+                format!("{:?}", old.map(|e| e.value.as_slice().to_vec())),
             ))
         })?,
         7 => format!("{:?}", shard.pop_from(cx, order)?),
@@ -356,7 +399,14 @@ fn answer<T: Table>(
             shard.compact_index(cx)?;
             String::new()
         }
-        _ => format!("{:?}", shard.get(order, key).map(|v| v.as_slice().to_vec())),
+        9 => {
+            let swept = shard.sweep(cx, cx.time.now());
+            format!("{} {}", swept.expired, shard.expirations())
+        }
+        _ => format!(
+            "{:?}",
+            shard.get(cx, order, key).map(|v| v.as_slice().to_vec())
+        ),
     })
 }
 
@@ -364,8 +414,8 @@ fn entries<T: Table>(shard: &Shard<T>, cx: &Context) -> Vec<(Vec<u8>, Vec<u8>)> 
     let mut entries = Vec::new();
     let mut from = Some(0);
     while let Some(cursor) = from {
-        from = shard.scan(cx, cursor, 64, |key, value| {
-            entries.push((key.to_vec(), value.as_slice().to_vec()));
+        from = shard.scan(cx, cursor, 64, |key, entry| {
+            entries.push((key.to_vec(), entry.value.as_slice().to_vec()));
         });
     }
     entries
@@ -376,12 +426,14 @@ proptest! {
 
     #[test]
     fn shard_over_sparsehash_agrees_with_shard_over_plain_buckets(
-        ops in prop::collection::vec((0u8..10, 0u32..400, 0usize..200), 1..800),
+        ops in prop::collection::vec((0u8..12, 0u32..400, 0usize..200), 1..800),
     ) {
-        let (sparse_cx, plain_cx) = (context(), context());
+        let clock = ManualClock::default();
+        let (sparse_cx, plain_cx) = (context(clock.clone()), context(clock.clone()));
         let mut sparse = Shard::<Sparse>::new();
         let mut plain = Shard::<Reference>::new();
         for (op, key, len) in ops {
+            clock.advance(u64::from(key % 8) * 10);
             let key = format!("key {key}");
             let value = vec![b'v'; if len > 190 { len * 100 } else { len }];
             prop_assert_eq!(
@@ -406,6 +458,6 @@ fn freed_regions_go_back_to_the_system() {
         .collect();
     assert_eq!(pool.bytes() / CHUNK, 10_000);
     chunks.into_iter().for_each(|chunk| pool.give(chunk));
-    pool.trim();
+    pool.trim(&mut || true);
     assert_eq!(pool.bytes(), 0);
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 
 use super::hash::{Hasher, HasherKind, Placer};
-use super::{BulkLoad, Keep, Store, Wait};
+use super::{BulkLoad, Keep, Options, Popped, Store, Ttl, Wait};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -89,10 +89,10 @@ fn check(store: &Store, map: &Map) {
 
 fn run(ops: Vec<Op>, shard_bits: u32) {
     let placer = Placer::new(Hasher::new(HasherKind::Fast, None), shard_bits);
-    let store = Store::with_placer(placer).unwrap();
+    let store = Store::with_placer(placer, &Options::default()).unwrap();
     let mut map = Map::new();
     let mut keep = Keep::Last;
-    let mut bulk = BulkLoad::new(&store, 2, keep).unwrap();
+    let mut bulk = BulkLoad::new(&store, 2, keep, Ttl::Default).unwrap();
     let mut pushed: [Vec<(Vec<u8>, Vec<u8>)>; 2] = Default::default();
     let cancel = AtomicBool::new(false);
     for (step, op) in ops.into_iter().enumerate() {
@@ -149,7 +149,7 @@ fn run(ops: Vec<Op>, shard_bits: u32) {
                 bulk.finish().unwrap();
                 pushed = Default::default();
                 keep = if first { Keep::First } else { Keep::Last };
-                bulk = BulkLoad::new(&store, 2, keep).unwrap();
+                bulk = BulkLoad::new(&store, 2, keep, Ttl::Default).unwrap();
             }
             Op::Compact => store.compact().unwrap(),
             Op::Clear => {
@@ -157,7 +157,7 @@ fn run(ops: Vec<Op>, shard_bits: u32) {
                 map.clear();
             }
             Op::Pop => match store.pop_any().unwrap() {
-                Some((key, value)) => assert_eq!(map.remove(&key), Some(value)),
+                Some(Popped { key, value, .. }) => assert_eq!(map.remove(&key), Some(value)),
                 None => assert!(map.is_empty()),
             },
         }

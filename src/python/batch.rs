@@ -9,7 +9,7 @@ use super::convert::{self, Input};
 use super::errors::raise;
 use super::gil;
 use super::store::PyStore;
-use crate::engine::{Batch, Filter, Options, Page, Store};
+use crate::engine::{Batch, Filter, Options, Page, Store, Ttl, Wait};
 
 /// Keys or pairs handled at once: enough to overlap cache misses, and well under 100 ms.
 const CHUNK: usize = 4_096;
@@ -160,7 +160,7 @@ pub fn delete_many(handle: &PyStore, keys: &Bound<'_, PyAny>) -> PyResult<usize>
 }
 
 /// See [`PyStore`]'s method of the same name.
-pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>) -> PyResult<usize> {
+pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>, ttl: Ttl) -> PyResult<usize> {
     handle.check_open()?;
     let pairs = pairs_of(entries)?;
     if !is_plain_and_good(handle, entries) && can_be_read_twice(&pairs)? {
@@ -174,7 +174,7 @@ pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>) -> PyResult<usize>
     let result = in_chunks(&pairs, |chunk| {
         convert_pairs(handle, chunk, &mut position, |slices| {
             let store = handle.engine();
-            new += gil::detach(pairs.py(), || store.set_many(slices)).map_err(raise)?;
+            new += gil::detach(pairs.py(), || store.set_many(slices, ttl)).map_err(raise)?;
             written += slices.len();
             Ok(())
         })
@@ -283,10 +283,17 @@ pub fn copy_of(py: Python<'_>, from: &Store, options: &Options) -> PyResult<Stor
     loop {
         cursor = gil::detach(py, || {
             let next = from.scan(cursor, &Filter::default(), CHUNK, true, &mut page)?;
-            let pairs: Vec<_> = (0..page.len())
-                .map(|i| (page.key(i), page.value(i)))
+            let (expiring, lasting): (Vec<_>, Vec<_>) =
+                (0..page.len()).partition(|&i| page.time_left(i).is_some());
+            let pairs: Vec<_> = lasting
+                .iter()
+                .map(|&i| (page.key(i), page.value(i)))
                 .collect();
-            copy.set_many(&pairs)?;
+            copy.set_many(&pairs, Ttl::Never)?;
+            for i in expiring {
+                let ttl = page.time_left(i).map_or(Ttl::Never, Ttl::Millis);
+                copy.set_with(page.key(i), page.value(i), ttl, Wait::Block)?;
+            }
             Ok(next)
         })
         .map_err(raise)?;

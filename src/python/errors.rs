@@ -15,6 +15,7 @@ pub fn raise(error: Error) -> PyErr {
         Error::Closed
         | Error::KeyTooLong(_)
         | Error::ValueTooLong(_)
+        | Error::TtlOutOfRange(_)
         | Error::NotAnInteger
         | Error::MalformedRow { .. }
         | Error::RowTooLong { .. }

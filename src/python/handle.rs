@@ -31,11 +31,11 @@ pub fn types_of<'py>(
 pub fn clone(py: Python<'_>, store: &Bound<'_, PyStore>) -> PyResult<PyStore> {
     let handle = store.get();
     handle.check_open()?;
-    let copy = batch::copy_of(py, handle.engine(), &handle.options())?;
+    let copy = batch::copy_of(py, handle.engine(), handle.options())?;
     Ok(PyStore::new_handle(
         live::register(py, copy),
         *handle.reader(),
-        handle.options(),
+        handle.options().clone(),
     ))
 }
 
@@ -59,6 +59,12 @@ pub fn stats<'py>(py: Python<'py>, store: &Bound<'py, PyStore>) -> PyResult<Boun
         ("bytes_allocated", stats.bytes_allocated),
         ("index_bytes", stats.index_bytes),
         ("dead_bytes", stats.dead_bytes),
+        ("expiry_bytes", stats.expiry_bytes),
+        ("expiring", stats.expiring),
+        ("expirations", stats.expirations),
+        ("expirations_lost", stats.expirations_lost),
+        ("hits", stats.hits),
+        ("misses", stats.misses),
         ("shards", stats.shards),
         ("slots_moved", stats.slots_moved),
         ("bytes_copied", stats.bytes_copied),

@@ -12,6 +12,7 @@ use super::errors::raise;
 use super::gil;
 use super::lookup::Reader;
 use super::store::PyStore;
+use super::ttl;
 use crate::Error;
 use crate::engine::{Filter, Page, Store};
 
@@ -27,6 +28,8 @@ pub enum What {
     Values,
     /// (key, value) tuples.
     Items,
+    /// (key, value, seconds left) tuples.
+    ItemsWithTtl,
 }
 
 /// An iterator over a store's entries, weakly consistent.
@@ -52,6 +55,15 @@ enum Part {
     Object(Py<PyAny>),
     Bytes(Vec<u8>),
     Absent,
+}
+
+/// An entry on its way out of a page.
+struct Taken {
+    key: Part,
+    value: Part,
+    /// The key's bytes, where a message may have to name it.
+    named: Vec<u8>,
+    time_left: Option<u64>,
 }
 
 impl Entries {
@@ -130,8 +142,8 @@ impl Entries {
         }
     }
 
-    /// The next entry's key bytes (for messages) and parts, or None if the page is used up.
-    fn take(&self, py: Python<'_>, state: &mut State) -> PyResult<Option<(Part, Part, Vec<u8>)>> {
+    /// The next entry, or None if the page is used up.
+    fn take(&self, py: Python<'_>, state: &mut State) -> PyResult<Option<Taken>> {
         let index = state.next;
         if index >= state.page.len() {
             return Ok(None);
@@ -149,7 +161,12 @@ impl Entries {
             (Part::Bytes(_), _) | (_, Part::Bytes(_)) => state.page.key(index).to_vec(),
             _ => Vec::new(),
         };
-        Ok(Some((key, value, named)))
+        Ok(Some(Taken {
+            key,
+            value,
+            named,
+            time_left: state.page.time_left(index),
+        }))
     }
 
     fn finish(
@@ -192,12 +209,16 @@ impl Entries {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {
             let mut state = self.lock(py);
-            if let Some((key, value, named)) = self.take(py, &mut state)? {
+            if let Some(taken) = self.take(py, &mut state)? {
                 // Tuples and exceptions can start the garbage collector, and it can run anything.
                 drop(state);
-                let key = self.finish(py, key, &named, true)?;
-                let value = self.finish(py, value, &named, false)?;
+                let key = self.finish(py, taken.key, &taken.named, true)?;
+                let value = self.finish(py, taken.value, &taken.named, false)?;
                 return match (key, value) {
+                    (Some(key), Some(value)) if self.what == What::ItemsWithTtl => {
+                        let left = ttl::left(taken.time_left);
+                        Ok(Some((key, value, left).into_py_any(py)?))
+                    }
                     (Some(key), Some(value)) => Ok(Some((key, value).into_py_any(py)?)),
                     (one, other) => Ok(one.or(other)),
                 };

@@ -7,7 +7,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::raise;
+use super::options::Maybe;
 use super::store::PyStore;
+use super::ttl;
 use crate::Error;
 use crate::engine::Keep;
 use crate::files::tsv::{self, LoadOptions, Progress};
@@ -142,6 +144,8 @@ fn with_progress<R: Send>(
 
 /// Load a TSV file; `atbr.Store.load` is the public way.
 #[pyfunction]
+#[pyo3(signature = (store, path, threads, keep, check_memory, tick, ttl=Maybe::Missing))]
+#[allow(clippy::too_many_arguments)] // one for each of the method's
 pub fn load(
     store: &Bound<'_, PyStore>,
     path: PathBuf,
@@ -149,6 +153,7 @@ pub fn load(
     keep: &str,
     check_memory: bool,
     tick: Option<&Bound<'_, PyAny>>,
+    ttl: Maybe<'_>,
 ) -> PyResult<LoadReport> {
     let (py, handle, path) = (store.py(), store.get(), path.as_path());
     let keep = match keep {
@@ -167,6 +172,7 @@ pub fn load(
     let options = LoadOptions {
         threads,
         keep,
+        ttl: ttl::argument(&ttl)?,
         check_memory,
         ..LoadOptions::default()
     };

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use super::convert::{self, Built, Errors, Kind};
 use super::errors::raise;
 use super::gil::{self, Release};
-use crate::engine::{Block, Change, Found, Store, ValueRef, Wait};
+use crate::engine::{Block, Change, Found, Store, Ttl, ValueRef, Wait};
 use crate::limits::SMALL_VALUE_LEN;
 use crate::{Error, Result};
 
@@ -104,7 +104,7 @@ impl Reader {
         let strict = self.values == Kind::Str && self.errors == Errors::Strict;
         let mut buffer: Buffer = [MaybeUninit::uninit(); SMALL_VALUE_LEN];
         let taken = self.write(py, |wait| {
-            store.modify(key, wait, |value| match value {
+            store.modify(key, wait, |entry| match entry.map(|entry| entry.value) {
                 None => Ok((Change::Keep, None)),
                 Some(value) if strict && std::str::from_utf8(value.as_slice()).is_err() => {
                     Ok((Change::Keep, Some(copy(value.as_slice()))))
@@ -125,10 +125,13 @@ impl Reader {
         store: &Store,
         key: &[u8],
         value: &[u8],
+        ttl: Ttl,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut buffer: Buffer = [MaybeUninit::uninit(); SMALL_VALUE_LEN];
         let taken = self.write_value(py, value.len(), |wait| {
-            store.setdefault(key, value, wait, |value| take_detached(value, &mut buffer))
+            store.setdefault(key, value, ttl, wait, |value| {
+                take_detached(value, &mut buffer)
+            })
         });
         self.finish(py, key, &buffer, taken)
     }

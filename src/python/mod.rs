@@ -3,6 +3,7 @@
 mod batch;
 mod convert;
 mod errors;
+mod expired;
 mod gil;
 mod handle;
 mod iter;
@@ -11,6 +12,7 @@ mod load;
 mod lookup;
 mod options;
 mod store;
+mod ttl;
 
 use pyo3::prelude::*;
 
@@ -19,6 +21,8 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::expired::{ignore_expired, on_unwatched, take_expired, watch_expired};
     #[cfg(debug_assertions)]
     #[pymodule_export]
     use super::handle::hold_lock;
@@ -32,6 +36,8 @@ mod _core {
     use super::load::{LoadReport, SaveReport, load, save};
     #[pymodule_export]
     use super::store::PyStore;
+    #[pymodule_export]
+    use super::ttl::ManualClock;
     /// Under the import lock, which a fork waits for.
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {

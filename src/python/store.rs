@@ -14,7 +14,8 @@ use super::iter::{Entries, What};
 use super::live;
 use super::lookup::Reader;
 use super::options::{self, Maybe, check_room};
-use crate::engine::{Filter, Glob, Options, Store};
+use super::ttl::{self, ManualClock};
+use crate::engine::{Filter, Glob, Options, Store, Ttl, Wait};
 use crate::{Error, Result};
 
 /// The compiled part of `atbr.Store`; use that class.
@@ -49,8 +50,8 @@ impl PyStore {
     }
 
     /// What the store was made with.
-    pub fn options(&self) -> Options {
-        self.options
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// How this handle reads.
@@ -66,6 +67,17 @@ impl PyStore {
     #[inline(always)]
     fn value<'a>(&self, value: &'a Bound<'_, PyAny>) -> PyResult<convert::Input<'a>> {
         convert::value(value, self.reader.values, self.reader.errors)
+    }
+
+    #[inline(always)]
+    fn write(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Ttl) -> PyResult<()> {
+        let (key_bytes, value) = (self.key(key)?, self.value(value)?);
+        self.reader
+            .write_value(key.py(), value.len(), |wait| {
+                self.store.set_with(&key_bytes, &value, ttl, wait)
+            })
+            .map_err(raise)?;
+        Ok(())
     }
 
     /// After a miss: a closed store finds nothing, so that hits need not ask.
@@ -111,7 +123,7 @@ impl PyStore {
 #[pymethods]
 impl PyStore {
     #[new]
-    #[pyo3(signature = (*, values=None, keys=None, errors=None, capacity=0, hasher="fast", seed=None, release_gil=None, share=None))]
+    #[pyo3(signature = (*, values=None, keys=None, errors=None, capacity=0, hasher="fast", seed=None, release_gil=None, ttl=None, clock=None, share=None))]
     #[allow(clippy::too_many_arguments)] // one for each keyword of the class
     fn new(
         py: Python<'_>,
@@ -122,13 +134,15 @@ impl PyStore {
         hasher: &str,
         seed: Option<u64>,
         release_gil: Option<&str>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        clock: Option<&Bound<'_, ManualClock>>,
         share: Option<&Bound<'_, PyStore>>,
     ) -> PyResult<PyStore> {
         let reader = options::reader(share, keys, values, errors, release_gil)?;
         if let Some(other) = share {
             let other = other.get();
             let store = Arc::clone(&other.store);
-            return Ok(PyStore::new_handle(store, reader, other.options));
+            return Ok(PyStore::new_handle(store, reader, other.options.clone()));
         }
         check_room(capacity)?;
         let hasher = options::hasher(hasher)?;
@@ -136,6 +150,9 @@ impl PyStore {
             capacity,
             hasher,
             seed,
+            ttl: ttl::default(ttl)?,
+            clock: ttl::clock(clock),
+            ..Options::default()
         };
         let store = gil::detach(py, || Store::new(&options)).map_err(raise)?;
         let options = Options {
@@ -160,13 +177,7 @@ impl PyStore {
 
     #[inline]
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (key_bytes, value) = (self.key(key)?, self.value(value)?);
-        self.reader
-            .write_value(key.py(), value.len(), |wait| {
-                self.store.set(&key_bytes, &value, wait)
-            })
-            .map_err(raise)?;
-        Ok(())
+        self.write(key, value, Ttl::Default)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -198,6 +209,87 @@ impl PyStore {
 
     fn __iter__(&self) -> PyResult<Entries> {
         self.entries(What::Keys, Filter::default(), 0)
+    }
+
+    /// Store `value` under `key`, as `store[key] = value`, with a time to live: seconds (or a timedelta) after which it is gone,
+    /// None for never, or the store's default if left out. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store()
+    /// >>> store.set("session", "data", ttl=60)
+    /// >>> round(store.get_ttl("session"))
+    /// 60
+    #[pyo3(signature = (key, value, ttl=Maybe::Missing))]
+    fn set(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Maybe<'_>,
+    ) -> PyResult<()> {
+        self.write(key, value, ttl::argument(&ttl)?)
+    }
+
+    /// Return the seconds that `key` has left, None if it never expires; KeyError if it is missing. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"})
+    /// >>> store.get_ttl("a") is None
+    /// True
+    fn get_ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+        let bytes = self.key(key)?;
+        let found = self
+            .reader
+            .write(key.py(), |wait| self.store.time_left(&bytes, wait));
+        match found.map_err(raise)? {
+            Some(time_left) => Ok(ttl::left(time_left)),
+            None => Err(self.missing(key)),
+        }
+    }
+
+    /// Give `key` another time to live, as for `set`; return whether it was there. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"})
+    /// >>> store.touch("a", 10), store.touch("b", 10)
+    /// (True, False)
+    #[pyo3(signature = (key, ttl=Maybe::Missing))]
+    fn touch(&self, key: &Bound<'_, PyAny>, ttl: Maybe<'_>) -> PyResult<bool> {
+        let (bytes, ttl) = (self.key(key)?, ttl::argument(&ttl)?);
+        self.reader
+            .write(key.py(), |wait| self.store.touch(&bytes, ttl, wait))
+            .map_err(raise)
+    }
+
+    /// Keep `key` from expiring; return whether it would have. O(1).
+    ///
+    /// >>> import atbr
+    /// >>> store = atbr.Store({"a": "1"}, ttl=10)
+    /// >>> store.persist("a"), store.persist("a"), store.persist("b")
+    /// (True, False, False)
+    fn persist(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let bytes = self.key(key)?;
+        self.reader
+            .write(key.py(), |wait| self.store.persist(&bytes, wait))
+            .map_err(raise)
+    }
+
+    /// Remove all that has expired, and return how many entries that were. A background thread does so all the time, within
+    /// a second; after this call `len()` is exact. O(expired entries).
+    ///
+    /// >>> import atbr
+    /// >>> atbr.Store({"a": "1"}).expire()
+    /// 0
+    fn expire(&self, py: Python<'_>) -> PyResult<u64> {
+        gil::detach_interruptibly(py, |go_on| self.store.expire_while(go_on))?.map_err(raise)
+    }
+
+    /// Return an iterator over (key, value, ttl): the seconds left, or None. Weakly consistent as the others are.
+    ///
+    /// >>> import atbr
+    /// >>> list(atbr.Store({"a": "1"}).items_with_ttl())
+    /// [('a', '1', None)]
+    fn items_with_ttl(&self) -> PyResult<Entries> {
+        self.entries(What::ItemsWithTtl, Filter::default(), 0)
     }
 
     /// Return the value of `key`, or `default` if there is none. O(1).
@@ -244,36 +336,37 @@ impl PyStore {
     /// >>> atbr.Store({"a": "1"}).popitem()
     /// ('a', '1')
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let Some((key, value)) = self.with_engine(py, Store::pop_any)? else {
+        let Some(popped) = self.with_engine(py, Store::pop_any)? else {
             self.check_open()?;
             return Err(PyKeyError::new_err("popitem(): store is empty"));
         };
+        let (key, value) = (popped.key, popped.value);
         let objects = self.reader.key_object(py, &key).and_then(|key_object| {
             let value_object = self.reader.object(py, &value, &key)?;
             Ok((key_object, value_object))
         });
         if objects.is_err() {
             // What cannot be given back must not be lost.
-            self.with_engine(py, |store| {
-                store.add(&key, &value, crate::engine::Wait::Block)
-            })?;
+            let ttl = popped.time_left.map_or(Ttl::Never, Ttl::Millis);
+            self.with_engine(py, |store| store.add(&key, &value, ttl, Wait::Block))?;
         }
         objects
     }
 
-    /// Return the value of `key`; if it is missing store `default` first. Atomic, O(1).
+    /// Return the value of `key`; if it is missing store `default` first, with a ttl as for `set`. Atomic, O(1).
     ///
     /// >>> import atbr
     /// >>> store = atbr.Store()
     /// >>> store.setdefault("a", "1"), store.setdefault("a", "2")
     /// ('1', '1')
-    #[pyo3(signature = (key, default=Maybe::Missing))]
+    #[pyo3(signature = (key, default=Maybe::Missing, ttl=Maybe::Missing))]
     fn setdefault<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         default: Maybe<'py>,
+        ttl: Maybe<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = key.py();
+        let (py, ttl) = (key.py(), ttl::argument(&ttl)?);
         let bytes = self.key(key)?;
         let Maybe::Given(default) = default else {
             return match self.reader.get(py, &self.store, &bytes)? {
@@ -287,7 +380,10 @@ impl PyStore {
             };
         };
         let value = self.value(&default)?;
-        match self.reader.setdefault(py, &self.store, &bytes, &value)? {
+        match self
+            .reader
+            .setdefault(py, &self.store, &bytes, &value, ttl)?
+        {
             Some(existing) => Ok(existing),
             None if self.reader.values == Kind::Str => Ok(default),
             None => convert::object(py, Kind::Bytes, self.reader.errors, &value, &bytes),
@@ -307,22 +403,29 @@ impl PyStore {
             .map_err(raise)
     }
 
-    /// Store `value` only if `key` is missing; return whether it was. Atomic, O(1).
+    /// Store `value` only if `key` is missing, with a ttl as for `set`; return whether it was. Atomic, O(1).
     ///
     /// >>> import atbr
     /// >>> store = atbr.Store()
     /// >>> store.add("a", "1"), store.add("a", "2"), store["a"]
     /// (True, False, '1')
-    fn add(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (key, value, ttl=Maybe::Missing))]
+    fn add(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Maybe<'_>,
+    ) -> PyResult<bool> {
         let (bytes, value) = (self.key(key)?, self.value(value)?);
+        let ttl = ttl::argument(&ttl)?;
         self.reader
             .write_value(key.py(), value.len(), |wait| {
-                self.store.add(&bytes, &value, wait)
+                self.store.add(&bytes, &value, ttl, wait)
             })
             .map_err(raise)
     }
 
-    /// Append `tail` to the value of `key`, which is created if missing; return the value's new length in bytes.
+    /// Append `tail` to the value of `key`, which keeps its ttl or is created; return the value's new length in bytes.
     /// Atomic, O(len(tail)) amortized.
     ///
     /// >>> import atbr
@@ -338,25 +441,31 @@ impl PyStore {
             .map_err(raise)
     }
 
-    /// Add `delta` to the decimal integer in the value of `key`, which is created as `initial` if missing; return the new
-    /// integer. Atomic, O(1). ValueError if the value is no integer, OverflowError beyond 64 bits.
+    /// Add `delta` to the decimal integer in the value of `key`, which keeps its ttl; if missing it is created as `initial`, with a
+    /// ttl as for `set`. Return the new integer. Atomic, O(1). ValueError if the value is no integer, OverflowError beyond 64 bits.
     ///
     /// >>> import atbr
     /// >>> store = atbr.Store()
     /// >>> store.incr("hits"), store.incr("hits", 41), store["hits"]
     /// (1, 42, '42')
-    #[pyo3(signature = (key, delta=1, *, initial=0))]
-    fn incr(&self, key: &Bound<'_, PyAny>, delta: i64, initial: i64) -> PyResult<i64> {
-        let bytes = self.key(key)?;
+    #[pyo3(signature = (key, delta=1, *, initial=0, ttl=Maybe::Missing))]
+    fn incr(
+        &self,
+        key: &Bound<'_, PyAny>,
+        delta: i64,
+        initial: i64,
+        ttl: Maybe<'_>,
+    ) -> PyResult<i64> {
+        let (bytes, ttl) = (self.key(key)?, ttl::argument(&ttl)?);
         self.reader
             .write(key.py(), |wait| {
-                self.store.incr(&bytes, delta, initial, wait)
+                self.store.incr(&bytes, delta, initial, ttl, wait)
             })
             .map_err(raise)
     }
 
     /// Store `new` only if the value of `key` equals `expected`, or if `key` is missing and `expected` is None; return
-    /// whether it was stored. Atomic, O(len(expected)).
+    /// whether it was stored. The ttl stays. Atomic, O(len(expected)).
     ///
     /// >>> import atbr
     /// >>> store = atbr.Store()
@@ -402,7 +511,7 @@ impl PyStore {
         batch::mget(self, keys, default)
     }
 
-    /// Store every entry of a mapping or of an iterable of pairs; return how many keys were new. O(n).
+    /// Store every entry of a mapping or of an iterable of pairs, with a ttl as for `set`; return how many keys were new. O(n).
     ///
     /// Every key and value of a sized argument is checked before the first write. From an iterator, whole chunks before a
     /// bad item stay. The exception's `written` says how many pairs are in.
@@ -410,8 +519,9 @@ impl PyStore {
     /// >>> import atbr
     /// >>> atbr.Store({"a": "1"}).set_many({"a": "2", "b": "3"})
     /// 1
-    fn set_many(&self, entries: &Bound<'_, PyAny>) -> PyResult<usize> {
-        batch::set_many(self, entries)
+    #[pyo3(signature = (entries, ttl=Maybe::Missing))]
+    fn set_many(&self, entries: &Bound<'_, PyAny>, ttl: Maybe<'_>) -> PyResult<usize> {
+        batch::set_many(self, entries, ttl::argument(&ttl)?)
     }
 
     /// Remove every one of `keys`; return how many were there. O(len(keys)).

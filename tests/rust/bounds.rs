@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use atbr::engine::{BulkLoad, Keep, Options, Store, Wait};
+use atbr::engine::{BulkLoad, Keep, Options, Store, Ttl, Wait};
 
 /// A sub-table is at most 200 groups of 48 buckets.
 const MOST_SLOTS: u64 = 200 * 48;
@@ -70,7 +70,7 @@ fn overwriting_with_other_lengths_copies_a_bounded_number_of_bytes() {
 #[test]
 fn rows_of_one_key_do_not_swell_the_index() {
     let store = Store::new(&Options::default()).unwrap();
-    let mut bulk = BulkLoad::new(&store, 1, Keep::Last).unwrap();
+    let mut bulk = BulkLoad::new(&store, 1, Keep::Last, Ttl::Default).unwrap();
     for i in 0..1_000_000u32 {
         bulk.writers()[0].push(b"key", &i.to_le_bytes()).unwrap();
     }

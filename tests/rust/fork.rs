@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atbr::engine::{BulkLoad, Keep, Options, Store, Wait};
+use atbr::engine::{BulkLoad, Keep, Options, Store, Ttl, Wait};
 use atbr::files::tsv::{self, LoadOptions};
 
 fn key(i: u64) -> [u8; 8] {
@@ -87,7 +87,7 @@ fn children_forked_under_load_read_write_load_and_exit() {
                 store.set(b"child", b"was here", Wait::Block).unwrap();
                 let other = self::store();
                 let loaded = tsv::load(&store, &path, &options, &mut { quiet }).unwrap();
-                let mut bulk = BulkLoad::new(&other, 2, Keep::Last).unwrap();
+                let mut bulk = BulkLoad::new(&other, 2, Keep::Last, Ttl::Default).unwrap();
                 for i in 0..10_000 {
                     bulk.writers()[(i / 5000) as usize]
                         .push(&key(i), b"")

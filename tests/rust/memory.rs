@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
 use atbr::Error;
-use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Store, Wait, failpoint};
+use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Store, Ttl, Wait, failpoint};
 use atbr::files::tsv::{self, LoadOptions};
 
 struct Failing;
@@ -202,12 +202,12 @@ fn other_writes_that_fail_leave_the_store_as_it_was() {
     fail_everywhere("append to nothing", big, append(b"new"), nothing_else);
     let incr = |store: &Store| {
         store.delete(b"n", Wait::Block)?;
-        store.incr(b"n", 1, 41, Wait::Block).map(drop)
+        store.incr(b"n", 1, 41, Ttl::Default, Wait::Block).map(drop)
     };
     fail_everywhere("incr", big, incr, nothing_else);
     let pairs: Vec<_> = (1000..4000).map(|i| (key(i), key(i))).collect();
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(k, v)| (&k[..], &v[..])).collect();
-    let set_many = |store: &Store| store.set_many(&pairs).map(drop);
+    let set_many = |store: &Store| store.set_many(&pairs, Ttl::Default).map(drop);
     let known = |left: &Map, after: &Map| {
         left.iter()
             .all(|(k, v)| after.get(k) == Some(v) || v == b"value")
@@ -279,7 +279,7 @@ fn a_bulk_load_that_fails_leaves_a_store_that_works() {
         .map(|i| (key(i), if i % 100 == 0 { vec![3; 3000] } else { key(i) }))
         .collect();
     let load = |store: &Store| {
-        let mut bulk = BulkLoad::new(store, 1, Keep::Last)?;
+        let mut bulk = BulkLoad::new(store, 1, Keep::Last, Ttl::Default)?;
         for round in rows.chunks(2000) {
             for (key, value) in round {
                 bulk.writers()[0].push(key, value)?;
@@ -321,7 +321,7 @@ fn a_load_of_a_file_that_fails_leaves_the_rows_before() {
 #[test]
 fn a_bulk_load_of_one_key_over_and_over_fails_as_any_other() {
     let load = |store: &Store| {
-        let mut bulk = BulkLoad::new(store, 1, Keep::Last)?;
+        let mut bulk = BulkLoad::new(store, 1, Keep::Last, Ttl::Default)?;
         for i in 0..30_000u32 {
             bulk.writers()[0].push(if i % 8 == 7 { b"other" } else { b"key" }, &i.to_le_bytes())?;
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use atbr::engine::{Batch, BulkLoad, Filter, Glob, HasherKind, Keep, Options, Page, Store, Wait};
+use atbr::engine::{
+    Batch, BulkLoad, Filter, Glob, HasherKind, Keep, Options, Page, Popped, Store, Ttl, Wait,
+};
 use proptest::prelude::*;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -103,7 +105,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn load(store: &Store, pairs: &[(Vec<u8>, Vec<u8>)], keep: Keep) -> (u64, u64) {
-    let mut bulk = BulkLoad::new(store, 3, keep).unwrap();
+    let mut bulk = BulkLoad::new(store, 3, keep, Ttl::Default).unwrap();
     let (mut new, mut replaced) = (0, 0);
     // Two rounds, each over three writers in order.
     for round in pairs.chunks(pairs.len().div_ceil(2).max(1)) {
@@ -140,7 +142,7 @@ fn apply(store: &Store, map: &mut Map, op: Op) {
             assert_eq!(store.append(&k, &v, Wait::Block).unwrap(), entry.len());
         }
         Op::Add(k, v) => {
-            let added = store.add(&k, &v, Wait::Block).unwrap();
+            let added = store.add(&k, &v, Ttl::Default, Wait::Block).unwrap();
             assert_eq!(added, !map.contains_key(&k));
             map.entry(k).or_insert(v);
         }
@@ -155,13 +157,13 @@ fn apply(store: &Store, map: &mut Map, op: Op) {
             }
         }
         Op::PopAny => match store.pop_any().unwrap() {
-            Some((k, v)) => assert_eq!(map.remove(&k), Some(v)),
+            Some(Popped { key, value, .. }) => assert_eq!(map.remove(&key), Some(value)),
             None => assert!(map.is_empty()),
         },
         Op::SetMany(pairs) => {
             let borrowed: Vec<(&[u8], &[u8])> =
                 pairs.iter().map(|(k, v)| (&k[..], &v[..])).collect();
-            let new = store.set_many(&borrowed).unwrap();
+            let new = store.set_many(&borrowed, Ttl::Default).unwrap();
             let fresh = pairs
                 .into_iter()
                 .filter(|(k, v)| map.insert(k.clone(), v.clone()).is_none());
@@ -255,7 +257,7 @@ fn pop_any_empties_the_store() {
         store.set(&number(i), b"v", Wait::Block).unwrap();
     }
     let mut seen = std::collections::BTreeSet::new();
-    while let Some((key, _)) = store.pop_any().unwrap() {
+    while let Some(Popped { key, .. }) = store.pop_any().unwrap() {
         assert!(seen.insert(key));
     }
     assert_eq!(seen.len(), 20_000);
@@ -339,7 +341,7 @@ fn a_closed_store_refuses_writes_and_finds_nothing() {
         Err(atbr::Error::Closed)
     ));
     assert!(matches!(
-        BulkLoad::new(&store, 1, Keep::Last).map(|_| ()),
+        BulkLoad::new(&store, 1, Keep::Last, Ttl::Default).map(|_| ()),
         Err(atbr::Error::Closed)
     ));
 }
@@ -355,7 +357,7 @@ fn limits_are_named_and_nothing_is_written() {
     assert!(store.set(&key[1..], b"", Wait::Block).unwrap());
     let pairs: [(&[u8], &[u8]); 2] = [(b"a", b""), (&key, b"")];
     assert!(matches!(
-        store.set_many(&pairs),
+        store.set_many(&pairs, Ttl::Default),
         Err(atbr::Error::KeyTooLong(_))
     ));
     assert_eq!(store.len(), 1);
@@ -364,20 +366,26 @@ fn limits_are_named_and_nothing_is_written() {
 #[test]
 fn incr_refuses_what_is_no_integer_and_overflow() {
     let store = store();
-    assert_eq!(store.incr(b"n", 5, 10, Wait::Block).unwrap(), 15);
-    assert_eq!(store.incr(b"n", -20, 0, Wait::Block).unwrap(), -5);
+    assert_eq!(
+        store.incr(b"n", 5, 10, Ttl::Default, Wait::Block).unwrap(),
+        15
+    );
+    assert_eq!(
+        store.incr(b"n", -20, 0, Ttl::Default, Wait::Block).unwrap(),
+        -5
+    );
     store
         .set(b"n", i64::MAX.to_string().as_bytes(), Wait::Block)
         .unwrap();
     assert!(matches!(
-        store.incr(b"n", 1, 0, Wait::Block),
+        store.incr(b"n", 1, 0, Ttl::Default, Wait::Block),
         Err(atbr::Error::IntegerOverflow)
     ));
     for text in ["", " 1", "1 ", "+1", "1.0", "x", "9223372036854775808"] {
         store.set(b"n", text.as_bytes(), Wait::Block).unwrap();
         assert!(
             matches!(
-                store.incr(b"n", 1, 0, Wait::Block),
+                store.incr(b"n", 1, 0, Ttl::Default, Wait::Block),
                 Err(atbr::Error::NotAnInteger)
             ),
             "{text:?}"
@@ -425,7 +433,7 @@ fn a_large_merge_can_be_cancelled_and_a_small_one_is_finished() {
     let store = store();
     let cancel = AtomicBool::new(true);
     for (rows, finished) in [(100_000, true), (1_500_000, false)] {
-        let mut bulk = BulkLoad::new(&store, 2, Keep::Last).unwrap();
+        let mut bulk = BulkLoad::new(&store, 2, Keep::Last, Ttl::Default).unwrap();
         for i in 0..rows {
             bulk.writers()[usize::from(i > rows / 2)]
                 .push(&number(i), b"value")

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use atbr::Error;
-use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Store, Wait};
+use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Popped, Store, Ttl, Wait};
 
 fn store() -> Store {
     Store::new(&Options::default()).unwrap()
@@ -62,13 +62,19 @@ fn increments_from_all_threads_add_up() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for i in 0..20_000 {
-                    store.incr(&key(i % 3), 1, 0, Wait::Block).unwrap();
+                    store
+                        .incr(&key(i % 3), 1, 0, Ttl::Default, Wait::Block)
+                        .unwrap();
                 }
             });
         }
     });
     let total: i64 = (0..3)
-        .map(|i| store.incr(&key(i), 0, 0, Wait::Block).unwrap())
+        .map(|i| {
+            store
+                .incr(&key(i), 0, 0, Ttl::Default, Wait::Block)
+                .unwrap()
+        })
         .sum();
     assert_eq!(total, 80_000);
 }
@@ -105,7 +111,7 @@ fn popped_entries_are_popped_once() {
     let all: Vec<HashSet<Vec<u8>>> = thread::scope(|scope| {
         let pop = || {
             let mut popped = HashSet::new();
-            while let Some((key, _)) = store.pop_any().unwrap() {
+            while let Some(Popped { key, .. }) = store.pop_any().unwrap() {
                 popped.insert(key);
             }
             popped
@@ -141,7 +147,11 @@ fn transfers_under_locks_keep_the_sum_for_every_observer() {
                     let moved = store.with_locked(&[&from, &to], |locked| {
                         for (account, delta) in [(&from, -7), (&to, 7)] {
                             let old = number(locked.get(account)?.expect("an account").as_slice());
-                            locked.set(account, (old + delta).to_string().as_bytes())?;
+                            locked.set(
+                                account,
+                                (old + delta).to_string().as_bytes(),
+                                Ttl::Default,
+                            )?;
                         }
                         Ok(())
                     });
@@ -171,7 +181,7 @@ fn transfers_under_locks_keep_the_sum_for_every_observer() {
             .is_err()
     });
     assert!(foreign.is_some(), "a key of another shard is refused");
-    let refused = store.with_locked(&[&key(0)], |l| l.set(&foreign.unwrap(), b""));
+    let refused = store.with_locked(&[&key(0)], |l| l.set(&foreign.unwrap(), b"", Ttl::Default));
     assert!(matches!(refused, Err(Error::NotLocked)));
 }
 
@@ -185,7 +195,7 @@ fn loads_scans_clears_and_compactions_leave_a_whole_store() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..6u8 {
-                let mut bulk = BulkLoad::new(&store, 2, Keep::Last).unwrap();
+                let mut bulk = BulkLoad::new(&store, 2, Keep::Last, Ttl::Default).unwrap();
                 for i in 0..30_000 {
                     let row = key(100_000 + i % 20_000);
                     bulk.writers()[(i / 15_000) as usize]
@@ -246,7 +256,7 @@ fn loads_scans_clears_and_compactions_leave_a_whole_store() {
 fn a_load_into_a_store_that_is_cleared_meanwhile_stays_whole() {
     let store = store();
     for _ in 0..20 {
-        let mut bulk = BulkLoad::new(&store, 1, Keep::Last).unwrap();
+        let mut bulk = BulkLoad::new(&store, 1, Keep::Last, Ttl::Default).unwrap();
         for round in 0..3u64 {
             for i in 0..3000 {
                 bulk.writers()[0]

@@ -12,9 +12,9 @@ impl Arena {
             while position < usize::from(meta.used) {
                 let offset = (number << CHUNK_BITS | position) as u32;
                 position += match self.parse(offset) {
-                    Parsed::Inline { len, .. } | Parsed::Block { len, .. } => {
+                    Parsed::Live(record) => {
                         live.push(offset);
-                        len
+                        record.len
                     }
                     Parsed::Dead { len } => {
                         dead += len;

@@ -67,7 +67,7 @@ impl Arena {
         while copied < live {
             let from = number << CHUNK_BITS | position;
             let (len, live) = match self.parse(from) {
-                Parsed::Inline { len, .. } | Parsed::Block { len, .. } => (len, true),
+                Parsed::Live(record) => (record.len, true),
                 Parsed::Dead { len } => (len, false),
             };
             position += len as u32;

@@ -11,9 +11,8 @@ use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-use super::block::Block;
 use super::pool::{CHUNK, Chunk, Pages, Pool};
-use super::record::{self, Parsed};
+use super::record::{self, Expiry, Parsed, Record, ValueRef};
 use super::table::{try_push, try_reserve};
 use crate::{Error, Result};
 
@@ -82,11 +81,28 @@ impl Arena {
         unsafe { chunk.add(offset as usize & (CHUNK - 1)).as_ptr() }
     }
 
-    /// The record at an offset that the index holds.
+    /// What lies at an offset.
     #[inline]
     pub(crate) fn parse(&self, offset: u32) -> Parsed<'_> {
-        // SAFETY: the index holds starts of records only, which change only under the write lock.
+        // SAFETY: offsets are starts of records or of dead bytes, which change only under the write lock.
         unsafe { record::parse(self.at(offset)) }
+    }
+
+    /// The record at an offset that the index holds.
+    #[inline(always)]
+    pub(crate) fn record(&self, offset: u32) -> Record<'_> {
+        match self.parse(offset) {
+            Parsed::Live(record) => record,
+            Parsed::Dead { len } => {
+                debug_assert!(false, "the index holds live records only");
+                Record {
+                    key: &[],
+                    value: ValueRef::Inline(&[]),
+                    expiry: Expiry::NEVER,
+                    len,
+                }
+            }
+        }
     }
 
     #[inline]
@@ -96,37 +112,28 @@ impl Arena {
         prefetch_read(at.wrapping_add(64));
     }
 
-    /// Calls `f` with the key of a live record.
-    #[inline]
-    pub(crate) fn with_key<R>(&self, offset: u32, f: impl FnOnce(&[u8]) -> R) -> R {
-        match self.parse(offset) {
-            Parsed::Inline { key, .. } => f(key),
-            Parsed::Block { block, .. } => f(block.key()),
-            Parsed::Dead { .. } => {
-                debug_assert!(false, "the index holds live records only");
-                f(&[])
-            }
-        }
-    }
-
     /// Writes a record at the end of the log. On failure nothing has changed.
-    pub(crate) fn append(&mut self, pool: &Pool, key: &[u8], value: &[u8]) -> Result<u32> {
-        let (len, is_block) = record::encoded_len(key.len(), value.len());
+    pub(crate) fn append(
+        &mut self,
+        pool: &Pool,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> Result<u32> {
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
         let block = record::block_for(key, value, is_block)?;
         let offset = self.allocate(pool, len)?;
         match block {
             // SAFETY: `len` bytes at `offset` were allocated for this record.
-            None => unsafe { record::write_inline(self.at(offset), key, value) },
-            Some(block) => self.write_block(offset, block),
+            None => unsafe { record::write_inline(self.at(offset), key, value, expiry) },
+            Some(block) => {
+                self.blocks += 1;
+                self.block_bytes += block.allocated() as u64;
+                // SAFETY: bytes for a block's record were allocated at `offset`.
+                unsafe { record::write_block(self.at(offset), block, expiry) };
+            }
         }
         Ok(offset)
-    }
-
-    fn write_block(&mut self, offset: u32, block: Block) {
-        self.blocks += 1;
-        self.block_bytes += block.allocated() as u64;
-        // SAFETY: bytes for a block's record were allocated at `offset`.
-        unsafe { record::write_block(self.at(offset), block) };
     }
 
     /// Copies the bytes of a record of another chunk to the end of the log.
@@ -216,21 +223,62 @@ impl Arena {
     }
 
     /// Puts a value in the place of an old one where it fits; returns whether it did.
-    pub(crate) fn overwrite(&mut self, offset: u32, key: &[u8], value: &[u8]) -> bool {
-        let Parsed::Inline { len: old_len, .. } = self.parse(offset) else {
+    pub(crate) fn overwrite(
+        &mut self,
+        offset: u32,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> bool {
+        let Record {
+            value: ValueRef::Inline(_),
+            len: old_len,
+            ..
+        } = self.record(offset)
+        else {
             return false;
         };
-        let (len, is_block) = record::encoded_len(key.len(), value.len());
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
         if is_block || len > old_len {
             return false;
         }
         // SAFETY: the old record's bytes, exclusively borrowed; the new one and what is left fill them.
         unsafe {
-            record::write_inline(self.at(offset), key, value);
+            record::write_inline(self.at(offset), key, value, expiry);
             record::write_dead(self.at(offset).add(len), old_len - len);
         }
         self.add_dead(offset, old_len - len);
         true
+    }
+
+    /// Gives a block's record another expiry; returns where it is now. On failure nothing has changed.
+    pub(crate) fn move_block(&mut self, pool: &Pool, offset: u32, expiry: Expiry) -> Result<u32> {
+        let old_len = self.record(offset).len;
+        let (len, _) = record::encoded_len(0, record::MAX_INLINE, expiry.expires());
+        let to = if len > old_len {
+            self.allocate(pool, len)?
+        } else {
+            offset
+        };
+        if let ValueRef::Shared(block) = self.record(offset).value {
+            // SAFETY: the handle moves from one record to the other, or stays in its place.
+            unsafe { record::write_block(self.at(to), block.take(), expiry) };
+        }
+        if to != offset {
+            self.bury(pool, offset, old_len);
+        } else {
+            // SAFETY: the rest of the old record's bytes.
+            unsafe { record::write_dead(self.at(offset).add(len), old_len - len) };
+            self.add_dead(offset, old_len - len);
+        }
+        Ok(to)
+    }
+
+    /// Writes the expiry of a record that has a deadline, which it keeps having.
+    pub(crate) fn write_expiry(&mut self, offset: u32, expiry: Expiry) {
+        debug_assert!(self.record(offset).expiry.expires() && expiry.expires());
+        // SAFETY: a record with a deadline, exclusively borrowed.
+        unsafe { record::write_expiry(self.at(offset), expiry) };
     }
 
     fn add_dead(&mut self, offset: u32, len: usize) {
@@ -240,7 +288,7 @@ impl Arena {
 
     /// Appends to the value of a record that is a block; false where it is none.
     pub(crate) fn append_to_block(&mut self, offset: u32, tail: &[u8]) -> Result<bool> {
-        let Parsed::Block { block, .. } = self.parse(offset) else {
+        let ValueRef::Shared(block) = self.record(offset).value else {
             return Ok(false);
         };
         // SAFETY: the record's handle is put back below, on every way out.
@@ -250,7 +298,7 @@ impl Arena {
             self.block_bytes += fresh.allocated() as u64;
             self.block_bytes -= before;
             // SAFETY: the record is that of a block, and takes the fresh handle in place of the old one.
-            unsafe { record::write_block(self.at(offset), fresh) };
+            unsafe { record::replace_block(self.at(offset), fresh) };
             drop(ManuallyDrop::into_inner(block));
         }
         Ok(true)
@@ -265,20 +313,18 @@ impl Arena {
 
     /// Drops the block of a record that dies, and returns the record's length in the arena.
     fn give_up(&mut self, offset: u32) -> Option<usize> {
-        match self.parse(offset) {
-            Parsed::Inline { len, .. } => Some(len),
-            Parsed::Block { block, len } => {
-                // SAFETY: the record dies, and its handle with it.
-                let block = unsafe { block.take() };
-                self.blocks -= 1;
-                self.block_bytes -= block.allocated() as u64;
-                Some(len)
-            }
-            Parsed::Dead { .. } => {
-                debug_assert!(false, "a record dies once");
-                None
-            }
+        let Parsed::Live(record) = self.parse(offset) else {
+            debug_assert!(false, "a record dies once");
+            return None;
+        };
+        let len = record.len;
+        if let ValueRef::Shared(block) = record.value {
+            // SAFETY: the record dies, and its handle with it.
+            let block = unsafe { block.take() };
+            self.blocks -= 1;
+            self.block_bytes -= block.allocated() as u64;
         }
+        Some(len)
     }
 
     fn bury(&mut self, pool: &Pool, offset: u32, len: usize) {
@@ -366,7 +412,7 @@ impl Arena {
     fn drop_blocks(&mut self, live: impl FnOnce(&mut dyn FnMut(u32))) {
         if self.blocks > 0 {
             live(&mut |offset| {
-                if let Parsed::Block { block, .. } = self.parse(offset) {
+                if let ValueRef::Shared(block) = self.record(offset).value {
                     // SAFETY: all records go, and their handles with them.
                     drop(unsafe { block.take() });
                 }

@@ -10,10 +10,12 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::pool::{CHUNK, Pool};
+use super::record::{Expiry, InWheel};
 use super::shard::{Gain, Keep};
 use super::store::{Cell, Store};
 use super::sync::lock_mutex;
 use super::table::{try_reserve, try_reserve_exact};
+use super::ttl::Ttl;
 use crate::{Error, Result};
 use sort::sort_run;
 use writer::Stream;
@@ -46,6 +48,7 @@ pub struct Merged {
 pub struct BulkLoad<'s> {
     store: &'s Store,
     keep: Keep,
+    ttl: Ttl,
     writers: Vec<BulkWriter<'s>>,
     reserved: bool,
     rows: u64,
@@ -63,14 +66,15 @@ struct Scratch {
 type Column<'a, 's> = (&'s Cell, Vec<&'a mut Stream>);
 
 impl<'s> BulkLoad<'s> {
-    /// A load with `threads` writers.
+    /// A load with `threads` writers, of entries with this time to live; it begins with the round that a row is in.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Closed`].
-    pub fn new(store: &'s Store, threads: usize, keep: Keep) -> Result<Self> {
+    /// [`Error::OutOfMemory`], [`Error::Closed`], [`Error::TtlOutOfRange`].
+    pub fn new(store: &'s Store, threads: usize, keep: Keep, ttl: Ttl) -> Result<Self> {
         if store.is_closed() {
             return Err(Error::Closed);
         }
+        let expiry = expiry_of(store, ttl)?;
         let mut writers = Vec::new();
         try_reserve_exact(&mut writers, threads.max(1))?;
         for _ in 0..threads.max(1) {
@@ -82,11 +86,13 @@ impl<'s> BulkLoad<'s> {
                 streams: streams.into_boxed_slice(),
                 pool: Pool::default(),
                 rows: 0,
+                expiry,
             });
         }
         Ok(BulkLoad {
             store,
             keep,
+            ttl,
             writers,
             reserved: false,
             rows: 0,
@@ -132,6 +138,7 @@ impl<'s> BulkLoad<'s> {
         });
         let failure = Mutex::new(None);
         let (store, keep, threads) = (self.store, self.keep, self.writers.len());
+        let deadline = self.writers[0].expiry.deadline;
         let columns = Mutex::new(self.columns()?.into_iter());
         let work = || {
             let mut scratch = Scratch::default();
@@ -145,7 +152,7 @@ impl<'s> BulkLoad<'s> {
                 let Some((cell, mut streams)) = next else {
                     break;
                 };
-                match merge_shard(store, cell, &mut streams, keep, &mut scratch) {
+                match merge_shard(store, cell, &mut streams, keep, deadline, &mut scratch) {
                     Ok(merged) => {
                         let mut total = lock_mutex(&total);
                         total.new += merged.new;
@@ -171,7 +178,11 @@ impl<'s> BulkLoad<'s> {
             });
         }
         drop(columns);
-        self.writers.iter_mut().for_each(|writer| writer.rows = 0);
+        let expiry = expiry_of(store, self.ttl)?;
+        for writer in &mut self.writers {
+            writer.rows = 0;
+            writer.expiry = expiry;
+        }
         self.rows += rows;
         match failure.into_inner() {
             Some(error) => {
@@ -215,11 +226,23 @@ impl<'s> BulkLoad<'s> {
         }
         if rows >= TRIM_ROWS {
             // Rounds that replaced much leave free chunks, and freed groups.
-            store.cx().pool.trim();
+            store.cx().pool.trim(&mut || true);
             super::ffi::trim_malloc();
         }
         Ok(())
     }
+}
+
+/// The expiry of rows that are pushed now. Shards enter them into the wheel that records call even.
+fn expiry_of(store: &Store, ttl: Ttl) -> Result<Expiry> {
+    let deadline = store.cx().time.deadline(ttl)?;
+    Ok(match deadline {
+        0 => Expiry::NEVER,
+        _ => Expiry {
+            deadline,
+            wheel: InWheel::Even,
+        },
+    })
 }
 
 fn merge_shard(
@@ -227,6 +250,7 @@ fn merge_shard(
     cell: &Cell,
     streams: &mut [&mut Stream],
     keep: Keep,
+    deadline: u64,
     scratch: &mut Scratch,
 ) -> Result<super::index::Merged> {
     let rows: usize = streams.iter().map(|s| s.items.len).sum();
@@ -234,13 +258,19 @@ fn merge_shard(
         return Ok(super::index::Merged::default());
     }
     let mut shard = cell.lock.write();
-    let sorted = adopt_and_sort(&mut shard, streams, rows, scratch);
+    let sorted = shard
+        .prepare_load(store.cx(), rows, deadline)
+        .and_then(|()| adopt_and_sort(&mut shard, streams, rows, scratch));
     if let Err(error) = sorted {
         drop(shard);
         streams.iter_mut().for_each(|stream| stream.discard(store));
         return Err(error);
     }
-    let mut gain = Gain::default();
+    let mut gain = Gain {
+        deadline,
+        expiring: if deadline == 0 { 0 } else { rows as u64 },
+        ..Gain::default()
+    };
     for stream in streams.iter_mut() {
         gain.key_bytes += stream.gain.key_bytes;
         gain.value_bytes += stream.gain.value_bytes;
@@ -257,7 +287,7 @@ fn merge_shard(
             shard.unpin(store.cx(), &open, false);
         }
     }
-    cell.publish(&shard);
+    store.finish(cell, shard);
     merged
 }
 

@@ -4,7 +4,7 @@ use super::CHUNK_BITS;
 use crate::engine::arena::OpenChunk;
 use crate::engine::block::Block;
 use crate::engine::pool::{CHUNK, Chunk, Pages, Pool};
-use crate::engine::record::{self, Parsed};
+use crate::engine::record::{self, Expiry, Parsed, ValueRef};
 use crate::engine::shard::Gain;
 use crate::engine::store::{Cell, Store};
 use crate::engine::table::try_reserve;
@@ -85,6 +85,8 @@ impl Stream {
             value_bytes: 0,
             blocks: 0,
             block_bytes: 0,
+            expiring: 0,
+            deadline: 0,
         },
         chunks: Vec::new(),
     };
@@ -129,7 +131,9 @@ impl Stream {
                 let at = item as usize & (CHUNK - 1);
                 // SAFETY: items are starts of records that this stream wrote and still owns.
                 let parsed = unsafe { record::parse(chunk.chunk.memory.as_ptr().add(at)) };
-                if let Parsed::Block { block, .. } = parsed {
+                if let Parsed::Live(record) = parsed
+                    && let ValueRef::Shared(block) = record.value
+                {
                     // SAFETY: the record is forgotten, and its handle with it.
                     drop(unsafe { block.take() });
                 }
@@ -159,6 +163,8 @@ pub struct BulkWriter<'s> {
     /// Memory of the streams' items.
     pub(super) pool: Pool,
     pub(super) rows: u64,
+    /// Of the rows until the next merge.
+    pub(super) expiry: Expiry,
 }
 
 impl BulkWriter<'_> {
@@ -172,7 +178,8 @@ impl BulkWriter<'_> {
         limits::check_value(value.len())?;
         let place = self.store.cx().placer.place(key);
         let stream = &mut self.streams[place.shard as usize];
-        let (len, is_block) = record::encoded_len(key.len(), value.len());
+        let expiry = self.expiry;
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
         if stream.position + len > CHUNK {
             let cell = &self.store.cells()[place.shard as usize];
             stream.next_chunk(self.store, cell, len)?;
@@ -187,11 +194,11 @@ impl BulkWriter<'_> {
         unsafe {
             let at = stream.memory.add(stream.position);
             match block {
-                None => record::write_inline(at, key, value),
+                None => record::write_inline(at, key, value, expiry),
                 Some(block) => {
                     stream.gain.blocks += 1;
                     stream.gain.block_bytes += block.allocated() as u64;
-                    record::write_block(at, block);
+                    record::write_block(at, block, expiry);
                 }
             }
         }

@@ -3,7 +3,6 @@
 use super::{Context, Keep, Shard};
 use crate::engine::arena::{Arena, OpenChunk};
 use crate::engine::index::{Keys, Merged, Resolve};
-use crate::engine::record::Parsed;
 use crate::engine::table::Table;
 use crate::{Error, Result};
 
@@ -48,13 +47,19 @@ impl<T: Table> Shard<T> {
             cx,
             keep,
             lost: Gain::default(),
+            gone: 0,
         };
         let mut merged = Merged::default();
         let outcome = index.merge(items, &mut context, &mut merged);
-        let lost = context.lost;
+        let (lost, gone) = (context.lost, context.gone);
         self.entries += merged.new;
         self.key_bytes = self.key_bytes + gain.key_bytes - lost.key_bytes;
         self.value_bytes = self.value_bytes + gain.value_bytes - lost.value_bytes;
+        self.enter_loaded(cx, items, gain.deadline, gain.expiring, lost.expiring);
+        // Their keys were there for the index only.
+        self.expirations += gone;
+        merged.new += gone;
+        merged.old -= gone;
         while let Some(victim) = self.arena.next_victim() {
             if self.evacuate(cx, victim).is_err() {
                 break;
@@ -71,6 +76,10 @@ pub(crate) struct Gain {
     pub(crate) value_bytes: u64,
     pub(crate) blocks: u64,
     pub(crate) block_bytes: u64,
+    /// Records with a deadline.
+    pub(crate) expiring: u64,
+    /// Of the records of a load; 0: none.
+    pub(crate) deadline: u64,
 }
 
 /// What a merge needs of a shard.
@@ -79,12 +88,13 @@ struct MergeContext<'s> {
     cx: &'s Context,
     keep: Keep,
     lost: Gain,
+    /// Records that had expired before they were replaced.
+    gone: u64,
 }
 
 impl Keys for MergeContext<'_> {
     fn order(&self, offset: u32) -> u32 {
-        self.arena
-            .with_key(offset, |key| self.cx.placer.place(key).order)
+        self.cx.placer.place(self.arena.record(offset).key).order
     }
 
     fn prefetch(&self, offset: u32) {
@@ -94,25 +104,28 @@ impl Keys for MergeContext<'_> {
 
 impl Resolve for MergeContext<'_> {
     fn same_key(&self, a: u32, b: u32) -> bool {
-        self.arena
-            .with_key(a, |a| self.arena.with_key(b, |b| a == b))
+        self.arena.record(a).key == self.arena.record(b).key
     }
 
     fn keep(&mut self, old: u32, new: u32) -> u32 {
+        let over = self.cx.time.is_over(self.arena.record(old).expiry.deadline);
         let (kept, gone) = match self.keep {
-            Keep::Last => (new, old),
-            Keep::First => (old, new),
+            Keep::First if !over => (old, new),
+            _ => (new, old),
         };
+        if over {
+            let record = self.arena.record(old);
+            let told = self.cx.expired.told(record.key, record.value.as_slice());
+            told.count(self.cx, &mut self.gone);
+        }
         self.discard(gone);
         kept
     }
 
     fn discard(&mut self, offset: u32) {
-        let (key_len, value_len) = match self.arena.parse(offset) {
-            Parsed::Inline { key, value, .. } => (key.len(), value.len()),
-            Parsed::Block { block, .. } => (block.key().len(), block.value().len()),
-            Parsed::Dead { .. } => (0, 0),
-        };
+        let record = self.arena.record(offset);
+        let (key_len, value_len) = (record.key.len(), record.value.len());
+        self.lost.expiring += u64::from(record.expiry.expires());
         self.lost.key_bytes += key_len as u64;
         self.lost.value_bytes += value_len as u64;
         self.arena.kill(&self.cx.pool, offset);

@@ -1,28 +1,46 @@
-//! One shard: an index and an arena, single-threaded. It knows no lock and no other shard.
+//! One shard: an index, an arena and, once something in it expires, a time wheel; single-threaded. It knows no lock and
+//! no other shard.
 
+mod expiry;
 mod loading;
+mod write;
 
 use std::borrow::Cow;
 
 use super::arena::Arena;
+use super::expired::ExpiredQueue;
 use super::hash::Placer;
 use super::index::{Found, Index, Keys};
 use super::pool::Pool;
-use super::record::{Parsed, ValueRef};
-use super::table::{Table, try_copy, try_reserve_exact};
-use crate::{Error, Result, limits};
+use super::record::{Record, ValueRef};
+use super::table::{Table, try_copy};
+use super::ttl::{Time, Ttl};
+use crate::{Error, Result};
 
+use expiry::Expiring;
 pub(crate) use loading::Gain;
 
-/// What a read-modify-write does with the record.
+/// What a read-modify-write sees of an entry.
+pub struct Entry<'a> {
+    /// The value.
+    pub value: ValueRef<'a>,
+    /// Milliseconds until it expires; None: never.
+    pub time_left: Option<u64>,
+}
+
+/// What a read-modify-write does with the entry.
 pub enum Change<'a> {
     /// Leaves it as it is.
     Keep,
-    /// Writes this value.
+    /// Writes this value; the expiry stays, or is the store's default where the key was missing.
     Put(Cow<'a, [u8]>),
-    /// Appends to the value; to nothing where there is none.
+    /// Writes this value and this expiry.
+    Set(Cow<'a, [u8]>, Ttl),
+    /// Appends to the value, as [`Change::Put`] of both.
     Append(&'a [u8]),
-    /// Takes the record out.
+    /// Changes the expiry of what is there.
+    Expire(Ttl),
+    /// Takes the entry out.
     Delete,
 }
 
@@ -40,6 +58,8 @@ pub enum Keep {
 pub(crate) struct Context {
     pub(crate) pool: Pool,
     pub(crate) placer: Placer,
+    pub(crate) time: Time,
+    pub(crate) expired: ExpiredQueue,
 }
 
 /// Work done by writes, in slots and bytes: the bound on pauses.
@@ -59,14 +79,22 @@ pub(crate) struct Shard<T> {
     key_bytes: u64,
     value_bytes: u64,
     work: Work,
+    /// None until something expires.
+    expiring: Option<Box<Expiring>>,
+    /// Entries that were taken out because they had expired.
+    expirations: u64,
     closed: bool,
 }
 
-/// An entry that was taken out, and its order hash.
+/// An entry that was taken out.
 #[derive(Debug)]
-pub(crate) struct Popped {
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Vec<u8>,
+pub struct Popped {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Milliseconds until it would have expired; None: never.
+    pub time_left: Option<u64>,
     pub(crate) order: u32,
 }
 
@@ -79,8 +107,7 @@ struct ArenaKeys<'s> {
 impl Keys for ArenaKeys<'_> {
     #[inline]
     fn order(&self, offset: u32) -> u32 {
-        self.arena
-            .with_key(offset, |key| self.placer.place(key).order)
+        self.placer.place(self.arena.record(offset).key).order
     }
 
     #[inline]
@@ -103,225 +130,55 @@ impl<T: Table> Shard<T> {
                 most_slots_moved: 0,
                 most_bytes_copied: 0,
             },
+            expiring: None,
+            expirations: 0,
             closed: false,
+        }
+    }
+
+    fn keys<'s>(&'s self, cx: &'s Context) -> ArenaKeys<'s> {
+        ArenaKeys {
+            arena: &self.arena,
+            placer: &cx.placer,
         }
     }
 
     #[inline]
     fn find(&self, order: u32, key: &[u8]) -> Option<Found> {
         self.index
-            .find(order, |offset| self.arena.with_key(offset, |k| k == key))
+            .find(order, |offset| self.arena.record(offset).key == key)
     }
 
+    /// The entry of a key, unless it has expired.
     #[inline]
-    fn value_at(&self, offset: u32) -> Option<ValueRef<'_>> {
-        match self.arena.parse(offset) {
-            Parsed::Inline { value, .. } => Some(ValueRef::Inline(value)),
-            Parsed::Block { block, .. } => Some(ValueRef::Shared(block)),
-            Parsed::Dead { .. } => None,
-        }
-    }
-
-    fn value_len(&self, offset: u32) -> usize {
-        self.value_at(offset).map_or(0, |v| v.len())
+    fn look_up(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Record<'_>> {
+        let mut hit = None;
+        self.index.find(order, |offset| {
+            let record = self.arena.record(offset);
+            let same = record.key == key;
+            if same {
+                hit = Some(record);
+            }
+            same
+        })?;
+        hit.filter(|record| !cx.time.is_over(record.expiry.deadline))
     }
 
     /// The value of a key.
     #[inline]
-    pub(crate) fn get(&self, order: u32, key: &[u8]) -> Option<ValueRef<'_>> {
-        let mut hit = None;
-        self.index.find(order, |offset| {
-            let value = match self.arena.parse(offset) {
-                Parsed::Inline { key: k, value, .. } if k == key => ValueRef::Inline(value),
-                Parsed::Block { block, .. } if block.key() == key => ValueRef::Shared(block),
-                _ => return false,
-            };
-            hit = Some(value);
-            true
-        })?;
-        hit
+    pub(crate) fn get(&self, cx: &Context, order: u32, key: &[u8]) -> Option<ValueRef<'_>> {
+        self.look_up(cx, order, key).map(|record| record.value)
     }
 
     #[inline]
-    pub(crate) fn contains(&self, order: u32, key: &[u8]) -> bool {
-        self.find(order, key).is_some()
+    pub(crate) fn contains(&self, cx: &Context, order: u32, key: &[u8]) -> bool {
+        self.look_up(cx, order, key).is_some()
     }
 
-    /// Writes a value; true where the key is new.
-    pub(crate) fn set(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<bool> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        let before = self.work;
-        let found = self.find(order, key);
-        self.put(cx, order, key, value, found)?;
-        self.finish_write(cx, before);
-        Ok(found.is_none())
-    }
-
-    fn put(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        value: &[u8],
-        found: Option<Found>,
-    ) -> Result<()> {
-        let Some(found) = found else {
-            return self.insert(cx, order, key, value);
-        };
-        let old_len = self.value_len(found.offset) as u64;
-        if !self.arena.overwrite(found.offset, key, value) {
-            let offset = self.arena.append(&cx.pool, key, value)?;
-            self.index.replace(found, order, offset);
-            self.arena.kill(&cx.pool, found.offset);
-        }
-        self.work.bytes_copied += (key.len() + value.len()) as u64;
-        self.value_bytes = self.value_bytes - old_len + value.len() as u64;
-        Ok(())
-    }
-
-    fn insert(&mut self, cx: &Context, order: u32, key: &[u8], value: &[u8]) -> Result<()> {
-        let offset = self.arena.append(&cx.pool, key, value)?;
-        let moved = self.index.slots_moved();
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
-        if let Err(error) = self.index.insert(order, offset, &keys) {
-            self.arena.retract(offset);
-            return Err(error);
-        }
-        self.work.slots_moved += self.index.slots_moved() - moved;
-        self.work.bytes_copied += (key.len() + value.len()) as u64;
-        self.entries += 1;
-        self.key_bytes += key.len() as u64;
-        self.value_bytes += value.len() as u64;
-        Ok(())
-    }
-
-    fn remove(&mut self, cx: &Context, found: Found) {
-        let (key_len, value_len) = match self.arena.parse(found.offset) {
-            Parsed::Inline { key, value, .. } => (key.len(), value.len()),
-            Parsed::Block { block, .. } => (block.key().len(), block.value().len()),
-            Parsed::Dead { .. } => (0, 0),
-        };
-        // Killed last: shrinking the index reads the keys of the others only.
-        let moved = self.index.slots_moved();
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
-        self.index.remove(found, &keys);
-        self.work.slots_moved += self.index.slots_moved() - moved;
-        self.arena.kill(&cx.pool, found.offset);
-        self.entries -= 1;
-        self.key_bytes -= key_len as u64;
-        self.value_bytes -= value_len as u64;
-    }
-
-    /// Takes a key out; false where it is not there.
-    pub(crate) fn delete(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<bool> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        let Some(found) = self.find(order, key) else {
-            return Ok(false);
-        };
-        let before = self.work;
-        self.remove(cx, found);
-        self.finish_write(cx, before);
-        Ok(true)
-    }
-
-    /// Reads, decides and writes as one step.
-    pub(crate) fn modify<'c, R>(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        decide: impl FnOnce(Option<ValueRef<'_>>) -> Result<(Change<'c>, R)>,
-    ) -> Result<R> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        let before = self.work;
-        let found = self.find(order, key);
-        let value = found.and_then(|f| self.value_at(f.offset));
-        let (change, result) = decide(value)?;
-        match (change, found) {
-            (Change::Keep, _) | (Change::Delete, None) => return Ok(result),
-            (Change::Put(value), found) => {
-                limits::check_value(value.len())?;
-                self.put(cx, order, key, &value, found)?;
-            }
-            (Change::Append(tail), Some(found)) => self.append(cx, order, key, tail, found)?,
-            (Change::Append(tail), None) => {
-                limits::check_value(tail.len())?;
-                self.put(cx, order, key, tail, None)?;
-            }
-            (Change::Delete, Some(found)) => self.remove(cx, found),
-        }
-        self.finish_write(cx, before);
-        Ok(result)
-    }
-
-    fn append(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        tail: &[u8],
-        found: Found,
-    ) -> Result<()> {
-        let old_len = self.value_len(found.offset);
-        limits::check_value(old_len + tail.len())?;
-        if self.arena.append_to_block(found.offset, tail)? {
-            self.value_bytes += tail.len() as u64;
-            self.work.bytes_copied += tail.len() as u64;
-            return Ok(());
-        }
-        // An inline value is short: at most MAX_INLINE bytes are copied twice.
-        let mut joined = Vec::new();
-        try_reserve_exact(&mut joined, old_len + tail.len())?;
-        if let Some(value) = self.value_at(found.offset) {
-            joined.extend_from_slice(value.as_slice());
-        }
-        joined.extend_from_slice(tail);
-        self.put(cx, order, key, &joined, Some(found))
-    }
-
-    /// One bounded step of compaction after a write, and the account of the write's work.
-    fn finish_write(&mut self, cx: &Context, before: Work) {
-        if let Some(victim) = self.arena.next_victim() {
-            // Out of memory here only means that dead bytes stay a while longer.
-            let _ = self.evacuate(cx, victim);
-        }
-        let work = &mut self.work;
-        let slots = work.slots_moved - before.slots_moved;
-        let bytes = work.bytes_copied - before.bytes_copied;
-        work.most_slots_moved = work.most_slots_moved.max(slots);
-        work.most_bytes_copied = work.most_bytes_copied.max(bytes);
-    }
-
-    fn evacuate(&mut self, cx: &Context, chunk: u32) -> Result<()> {
-        let Shard { index, arena, .. } = self;
-        let copied = arena.evacuate(&cx.pool, chunk, |arena, from, to| {
-            let order = arena.with_key(to, |key| cx.placer.place(key).order);
-            let found = index.find(order, |offset| offset == from);
-            debug_assert!(found.is_some(), "every live record is in the index");
-            if let Some(found) = found {
-                index.replace(found, order, to);
-            }
-        })?;
-        self.work.bytes_copied += copied;
-        Ok(())
+    /// Milliseconds until the key's entry expires; None inside: never.
+    pub(crate) fn time_left(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Option<u64>> {
+        let record = self.look_up(cx, order, key)?;
+        Some(cx.time.left(record.expiry.deadline))
     }
 }
 
@@ -346,24 +203,22 @@ impl<T: Table> Shard<T> {
         }
     }
 
-    /// Calls `visit(key, value)` for entries at and after a cursor; returns the next cursor. See
+    /// Calls `visit(key, entry)` for entries at and after a cursor that have not expired; returns the next cursor. See
     /// [`Index::scan`].
     pub(crate) fn scan(
         &self,
         cx: &Context,
         from: u32,
         buckets: u32,
-        mut visit: impl FnMut(&[u8], ValueRef<'_>),
+        mut visit: impl FnMut(&[u8], Entry<'_>),
     ) -> Option<u32> {
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
+        let keys = self.keys(cx);
         self.index.scan(from, buckets, &keys, |offset, _| {
-            match self.arena.parse(offset) {
-                Parsed::Inline { key, value, .. } => visit(key, ValueRef::Inline(value)),
-                Parsed::Block { block, .. } => visit(block.key(), ValueRef::Shared(block)),
-                Parsed::Dead { .. } => debug_assert!(false, "the index holds live records only"),
+            let record = self.arena.record(offset);
+            let time_left = cx.time.left(record.expiry.deadline);
+            if time_left != Some(0) {
+                let value = record.value;
+                visit(record.key, Entry { value, time_left });
             }
         })
     }
@@ -377,33 +232,28 @@ impl<T: Table> Shard<T> {
         let mut next = Some(from);
         let mut first = None;
         while let (Some(from), None) = (next, first) {
-            let keys = ArenaKeys {
-                arena: &self.arena,
-                placer: &cx.placer,
-            };
+            let keys = self.keys(cx);
             next = self.index.scan(from, BUCKETS, &keys, |offset, order| {
-                first = first.or(Some((offset, order)));
+                if !cx.time.is_over(self.arena.record(offset).expiry.deadline) {
+                    first = first.or(Some((offset, order)));
+                }
             });
         }
         let Some((offset, order)) = first else {
             return Ok(None);
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        match self.arena.parse(offset) {
-            Parsed::Inline {
-                key: k, value: v, ..
-            } => {
-                try_copy(&mut key, k)?;
-                try_copy(&mut value, v)?;
-            }
-            Parsed::Block { block, .. } => {
-                try_copy(&mut key, block.key())?;
-                try_copy(&mut value, block.value())?;
-            }
-            Parsed::Dead { .. } => return Ok(None),
-        }
+        let record = self.arena.record(offset);
+        try_copy(&mut key, record.key)?;
+        try_copy(&mut value, record.value.as_slice())?;
+        let time_left = cx.time.left(record.expiry.deadline);
         self.delete(cx, order, &key)?;
-        Ok(Some(Popped { key, value, order }))
+        Ok(Some(Popped {
+            key,
+            value,
+            time_left,
+            order,
+        }))
     }
 
     /// Sizes the index for so many entries more.
@@ -424,6 +274,7 @@ impl<T: Table> Shard<T> {
             arena: std::mem::replace(&mut self.arena, Arena::new()),
             closed: self.closed,
             work: self.work,
+            expirations: self.expirations,
             ..Shard::new()
         };
     }
@@ -460,7 +311,8 @@ impl<T: Table> Shard<T> {
             placer: &cx.placer,
         };
         self.index.join(&keys)?;
-        (0..self.index.tables()).try_for_each(|sub| self.index.compact(sub, &keys))
+        (0..self.index.tables()).try_for_each(|sub| self.index.compact(sub, &keys))?;
+        self.find_unknown(cx)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -473,6 +325,10 @@ impl<T: Table> Shard<T> {
 
     pub(crate) fn value_bytes(&self) -> u64 {
         self.value_bytes
+    }
+
+    pub(crate) fn expirations(&self) -> u64 {
+        self.expirations
     }
 
     pub(crate) fn work(&self) -> Work {

@@ -20,7 +20,7 @@ const STEP: usize = 256 << 10;
 
 /// Loads all rows of `input` by `threads` threads.
 pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -> Result<()> {
-    let mut bulk = BulkLoad::new(load.store, threads, load.options.keep)?;
+    let mut bulk = BulkLoad::new(load.store, threads, load.options.keep, load.options.ttl)?;
     let outcome = rounds(load, &mut bulk, input);
     if outcome.is_err() {
         bulk.writers()

@@ -13,7 +13,7 @@ use super::estimate;
 use super::input::{self, Input, MappedInput, ReadInput};
 use super::report::{LoadReport, Progress};
 use super::scan::{self, Stop};
-use crate::engine::{Keep, Store, Wait};
+use crate::engine::{Keep, Store, Ttl, Wait};
 use crate::files::{mapped, memory, os_error};
 use crate::{Error, Result};
 
@@ -33,6 +33,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Which row of several with one key stays.
     pub keep: Keep,
+    /// Time to live of the rows.
+    pub ttl: Ttl,
     /// Refuse a load whose estimated need exceeds the memory that is available.
     pub check_memory: bool,
     /// Files of fewer bytes are set row by row on the calling thread; others go through the bulk load.
@@ -46,6 +48,7 @@ impl Default for LoadOptions {
         LoadOptions {
             threads: None,
             keep: Keep::Last,
+            ttl: Ttl::Default,
             check_memory: true,
             bulk_from: 4 << 20,
             round_bytes: usize::MAX,
@@ -163,10 +166,11 @@ impl Load<'_> {
                 return Ok(());
             }
             let (mut rows, mut new) = (0, 0);
+            let ttl = self.options.ttl;
             let scanned = scan::rows(block.bytes, |key, value| {
                 new += u64::from(match self.options.keep {
-                    Keep::Last => self.store.set(key, value, Wait::Block)?,
-                    Keep::First => self.store.add(key, value, Wait::Block)?,
+                    Keep::Last => self.store.set_with(key, value, ttl, Wait::Block)?,
+                    Keep::First => self.store.add(key, value, ttl, Wait::Block)?,
                 });
                 rows += 1;
                 Ok(())

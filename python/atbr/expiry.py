@@ -1,0 +1,116 @@
+"""The thread that calls a store's `on_expire`.
+
+One thread a store waits, without the GIL, for entries that have expired. It holds the callback only
+while it calls it, so that a store and a callback that refers to it are collected as other cycles
+are. Before a fork it stops; in parent and child it starts again when the next entry expires.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from threading import Thread, current_thread
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from atbr import _core
+
+if TYPE_CHECKING:
+    from atbr.store import Store
+
+MOST = 1_024
+LONGEST_WAIT = 60.0
+"""Seconds; a thread that waits is woken when something happens, so this is only a safety net."""
+
+
+class Watcher:
+    """Calls a store's callback for what expires, on a thread of its own."""
+
+    def __init__(self, store: Store[Any, Any]) -> None:
+        self._store = weakref.ref(store)
+        self._raw = _core.Store.__new__(_core.Store, share=store, keys=bytes, values=bytes)
+        self._stopped = False
+        self._thread: Thread | None = None
+        self.resume()
+        _watchers.add(self)
+        weakref.finalize(store, self.stop).atexit = False
+
+    def resume(self) -> None:
+        """Start the thread unless it runs."""
+        if not self._stopped and self._thread is None:
+            _core.watch_expired(self._raw, True)
+            self._thread = Thread(target=self._run, name="atbr-on-expire", daemon=True)
+            self._thread.start()
+
+    def suspend(self) -> None:
+        """End the thread, and keep what expires until `resume`."""
+        if self._thread is not None and self._thread is not current_thread():
+            thread, self._thread = self._thread, None
+            _core.watch_expired(self._raw, False)
+            thread.join()
+
+    def stop(self) -> None:
+        """Let the thread end, and keep nothing any more."""
+        self._stopped = True
+        _core.ignore_expired(self._raw)
+
+    def join(self) -> None:
+        """Wait for a thread that was stopped."""
+        if self._thread is not None and self._thread is not current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        thread = current_thread()
+        while self._thread is thread and not self._stopped and not self._raw.closed:
+            batch = _core.take_expired(self._raw, MOST, LONGEST_WAIT)
+            store = self._store()
+            if store is None:
+                break
+            callback = store._on_expire
+            for key, value in batch:
+                try:
+                    callback(*store._decoded(key, value))
+                except BaseException as error:  # nobody above could handle it
+                    report(error, callback)
+                    del error
+            del store, callback
+
+
+def report(error: BaseException, callback: object) -> None:
+    """Hand an exception that nobody can catch to `sys.unraisablehook`."""
+    unraisable = SimpleNamespace(
+        exc_type=type(error),
+        exc_value=error,
+        exc_traceback=error.__traceback__,
+        err_msg="Exception ignored in on_expire",
+        object=callback,
+    )
+    sys.unraisablehook(cast("sys.UnraisableHookArgs", unraisable))
+
+
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+
+def suspend_all() -> None:
+    """Stop all threads before a fork."""
+    for watcher in list(_watchers):
+        watcher.suspend()
+
+
+def resume_all() -> None:
+    """Start threads for which something has come."""
+    for watcher in list(_watchers):
+        watcher.resume()
+
+
+def stop_all() -> None:
+    """End all threads at the interpreter's exit."""
+    for watcher in list(_watchers):
+        watcher.stop()
+        watcher.join()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=suspend_all)
+_core.on_unwatched(resume_all)

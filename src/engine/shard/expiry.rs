@@ -1,0 +1,382 @@
+//! Expiry: the shard's time wheel, and what becomes of entries whose time is over.
+//!
+//! A record that expires has an entry in the wheel that fires no later than its deadline. A later deadline adds none: the
+//! entry finds out when it fires, and enters the wheel again. Entries of records that are gone, or that have several, are left
+//! behind; when they outnumber the records, a fresh wheel takes over: every record says which of the two knows of it, so that
+//! each enters the fresh one once.
+
+use super::{ArenaKeys, Context, Shard};
+use crate::Result;
+use crate::engine::expired::Told;
+use crate::engine::index::{Found, Keys};
+use crate::engine::record::{Expiry, InWheel};
+use crate::engine::table::{Table, try_box};
+use crate::engine::wheel::Wheel;
+
+/// Entries of the wheel that are looked up at a time, so that their cache misses overlap.
+const AT_ONCE: usize = 32;
+/// Entries that a write moves to a fresh wheel.
+const MOVED_BY_A_WRITE: usize = 8;
+/// So many more entries than two a record are not worth a fresh wheel.
+const SLACK: u64 = 64;
+
+/// What a shard knows of its expiring entries.
+pub(super) struct Expiring {
+    wheel: Wheel,
+    /// The wheel before, until its entries have moved.
+    before: Option<Wheel>,
+    /// Which of the two names in records `wheel` has.
+    odd: bool,
+    /// Records with a deadline.
+    records: u64,
+    /// Records that no wheel knows of, because there was no memory for an entry.
+    unknown: u64,
+}
+
+impl Expiring {
+    fn name(&self) -> InWheel {
+        if self.odd {
+            InWheel::Odd
+        } else {
+            InWheel::Even
+        }
+    }
+
+    /// The wheel that records call `Even`, which a fresh one may have to become.
+    fn even(&mut self, now: u64) -> &mut Wheel {
+        if self.odd && self.before.is_none() {
+            self.renew(now);
+        }
+        match &mut self.before {
+            Some(before) if self.odd => before,
+            _ => &mut self.wheel,
+        }
+    }
+
+    fn renew(&mut self, now: u64) {
+        self.before = Some(std::mem::replace(&mut self.wheel, Wheel::new(now)));
+        self.odd = !self.odd;
+    }
+
+    fn entries(&self) -> u64 {
+        self.wheel.len() + self.before.as_ref().map_or(0, Wheel::len)
+    }
+}
+
+/// The expiry that a record is to have, and whether the wheel needs an entry for it.
+pub(super) struct Armed {
+    pub(super) expiry: Expiry,
+    enters: bool,
+}
+
+/// What a step of sweeping did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Swept {
+    /// Entries taken out.
+    pub(crate) expired: u64,
+    /// Whether there is more to do at this time.
+    pub(crate) more: bool,
+}
+
+impl<T: Table> Shard<T> {
+    fn expiring(&mut self, cx: &Context) -> Result<&mut Expiring> {
+        match &mut self.expiring {
+            Some(expiring) => Ok(expiring),
+            none => {
+                let expiring = try_box(Expiring {
+                    wheel: Wheel::new(cx.time.now()),
+                    before: None,
+                    odd: false,
+                    records: 0,
+                    unknown: 0,
+                })?;
+                Ok(none.insert(expiring))
+            }
+        }
+    }
+
+    /// Prepares a record for a deadline, 0 for none, that takes the place of one with the expiry `old`. Makes room in the
+    /// wheel; what is written first can still fail.
+    pub(super) fn arm(&mut self, cx: &Context, deadline: u64, old: Expiry) -> Result<Armed> {
+        if deadline == 0 {
+            return Ok(Armed {
+                expiry: Expiry::NEVER,
+                enters: false,
+            });
+        }
+        if old.wheel != InWheel::None && old.deadline <= deadline {
+            let wheel = old.wheel;
+            return Ok(Armed {
+                expiry: Expiry { deadline, wheel },
+                enters: false,
+            });
+        }
+        let expiring = self.expiring(cx)?;
+        expiring.wheel.reserve(deadline, 1)?;
+        let wheel = expiring.name();
+        Ok(Armed {
+            expiry: Expiry { deadline, wheel },
+            enters: true,
+        })
+    }
+
+    /// Notes that a record with an armed expiry has taken the place of one with the expiry `old`.
+    pub(super) fn enter(&mut self, cx: &Context, order: u32, armed: Armed, old: Expiry) {
+        if !armed.expiry.expires() {
+            return self.leave(old);
+        }
+        if let Some(expiring) = &mut self.expiring {
+            expiring.records += u64::from(!old.expires());
+            if armed.enters {
+                expiring.wheel.insert(order, armed.expiry.deadline);
+                self.tend_wheel(cx);
+            }
+        }
+    }
+
+    /// Notes that a record is gone.
+    pub(super) fn leave(&mut self, old: Expiry) {
+        if !old.expires() {
+            return;
+        }
+        if let Some(expiring) = &mut self.expiring {
+            expiring.records -= 1;
+            if expiring.records == 0 && expiring.entries() > SLACK {
+                self.expiring = None;
+            }
+        }
+    }
+
+    /// Notes that a load has replaced `gone` records with a deadline, and added `sorted` ones (order hash above) with this
+    /// deadline whose records say that the even wheel knows of them. Needs [`Shard::prepare_load`].
+    pub(super) fn enter_loaded(
+        &mut self,
+        cx: &Context,
+        sorted: &[u64],
+        deadline: u64,
+        added: u64,
+        gone: u64,
+    ) {
+        let Some(expiring) = &mut self.expiring else {
+            return;
+        };
+        expiring.records = expiring.records + added - gone;
+        if deadline != 0 {
+            let wheel = expiring.even(cx.time.now());
+            // One entry stands for all records of an order hash.
+            for same in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+                wheel.insert((same[0] >> 32) as u32, deadline);
+            }
+        }
+    }
+
+    /// Makes room for what [`Shard::enter_loaded`] is going to add.
+    pub(crate) fn prepare_load(&mut self, cx: &Context, rows: usize, deadline: u64) -> Result<()> {
+        if deadline == 0 {
+            return Ok(());
+        }
+        let now = cx.time.now();
+        self.expiring(cx)?.even(now).reserve(deadline, rows)
+    }
+
+    /// A step towards a wheel without entries that stand for nothing, where they are too many.
+    pub(super) fn tend_wheel(&mut self, cx: &Context) {
+        let Some(expiring) = &mut self.expiring else {
+            return;
+        };
+        if expiring.before.is_none() {
+            if expiring.wheel.len() <= 2 * expiring.records + SLACK {
+                return;
+            }
+            expiring.renew(cx.time.now());
+        }
+        let mut hashes = [0; MOVED_BY_A_WRITE];
+        let taken = match &mut expiring.before {
+            Some(before) => before.take_any(&mut hashes),
+            None => 0,
+        };
+        if taken < hashes.len() {
+            expiring.before = None;
+        }
+        let name = expiring.name();
+        for &hash in &hashes[..taken] {
+            let found =
+                self.find_expiring(cx, hash, |e| e.wheel != name && e.wheel != InWheel::None);
+            if let Some((found, expiry)) = found {
+                self.reenter(hash, found.offset, expiry.deadline);
+            }
+        }
+    }
+
+    /// An entry with this order hash that has a deadline and is `wanted`.
+    fn find_expiring(
+        &self,
+        cx: &Context,
+        hash: u32,
+        wanted: impl Fn(Expiry) -> bool,
+    ) -> Option<(Found, Expiry)> {
+        let mut expiry = Expiry::NEVER;
+        let found = self.index.find(hash, |offset| {
+            let record = self.arena.record(offset);
+            expiry = record.expiry;
+            expiry.expires() && wanted(expiry) && cx.placer.place(record.key).order == hash
+        })?;
+        Some((found, expiry))
+    }
+
+    /// Enters a record into the wheel whose entry was taken out.
+    fn reenter(&mut self, hash: u32, offset: u32, deadline: u64) {
+        let Some(expiring) = &mut self.expiring else {
+            return;
+        };
+        let wheel = match expiring.wheel.reserve(deadline, 1) {
+            Ok(()) => {
+                expiring.wheel.insert(hash, deadline);
+                expiring.name()
+            }
+            Err(_) => {
+                // Nobody sees it once it has expired, and the next compaction finds it.
+                expiring.unknown += 1;
+                InWheel::None
+            }
+        };
+        self.arena.write_expiry(offset, Expiry { deadline, wheel });
+    }
+
+    /// When the wheel has to be looked at; `u64::MAX`: not at all.
+    pub(crate) fn next_due(&self) -> u64 {
+        let Some(expiring) = &self.expiring else {
+            return u64::MAX;
+        };
+        let due = |wheel: &Wheel| wheel.next_due().unwrap_or(u64::MAX);
+        let before = expiring.before.as_ref().map_or(u64::MAX, due);
+        due(&expiring.wheel).min(before)
+    }
+
+    /// Looks at a few of the entries that are due, and takes out those that have expired; once none is due, compacts a chunk.
+    pub(crate) fn sweep(&mut self, cx: &Context, now: u64) -> Swept {
+        let mut hashes = [0; AT_ONCE];
+        let Some(expiring) = &mut self.expiring else {
+            return self.compact_after_sweeping(cx);
+        };
+        let mut name = expiring.name();
+        let mut taken = expiring.wheel.take_due(now, &mut hashes);
+        if let (0, Some(before)) = (taken, &mut expiring.before) {
+            name = if expiring.odd {
+                InWheel::Even
+            } else {
+                InWheel::Odd
+            };
+            taken = before.take_due(now, &mut hashes);
+        }
+        let hashes = &mut hashes[..taken];
+        hashes.sort_unstable();
+        hashes.iter().for_each(|&hash| self.prefetch_group(hash));
+        hashes.iter().for_each(|&hash| self.prefetch_slots(hash));
+        hashes.iter().for_each(|&hash| self.prefetch_record(hash));
+        let mut expired = 0;
+        for &hash in hashes.iter() {
+            if let Some((found, _)) = self.find_expiring(cx, hash, |e| e.deadline <= now) {
+                let told = self.tell_expired(cx, found, false);
+                self.remove(cx, found);
+                told.count(cx, &mut self.expirations);
+                expired += 1;
+            } else if let Some((found, expiry)) = self.find_expiring(cx, hash, |e| e.wheel == name)
+            {
+                self.reenter(hash, found.offset, expiry.deadline);
+            }
+        }
+        if taken == 0 {
+            return self.compact_after_sweeping(cx);
+        }
+        Swept {
+            expired,
+            more: true,
+        }
+    }
+
+    /// Compaction waits until nothing is due: chunks whose entries all expire need no copying.
+    fn compact_after_sweeping(&mut self, cx: &Context) -> Swept {
+        self.tend_wheel(cx);
+        if self.expiring_records() == 0 {
+            self.expiring = None;
+        }
+        let victim = self.arena.next_victim();
+        let compacted = victim.is_some_and(|victim| self.evacuate(cx, victim).is_ok());
+        Swept {
+            more: compacted,
+            ..Swept::default()
+        }
+    }
+
+    /// What the expiry callback is to be told of an entry that is not `live` any more and goes now.
+    pub(super) fn tell_expired(&self, cx: &Context, found: Found, live: bool) -> Told {
+        if live {
+            return Told::Nothing;
+        }
+        let record = self.arena.record(found.offset);
+        cx.expired.told(record.key, record.value.as_slice())
+    }
+
+    /// Enters records into the wheel for which there was no memory before.
+    pub(super) fn find_unknown(&mut self, cx: &Context) -> Result<()> {
+        let Shard {
+            index,
+            arena,
+            expiring: Some(expiring),
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        if expiring.unknown == 0 {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        let name = expiring.name();
+        index.for_each(|offset| {
+            let record = arena.record(offset);
+            let Expiry { deadline, wheel } = record.expiry;
+            if deadline == 0 || wheel != InWheel::None || outcome.is_err() {
+                return;
+            }
+            let order = ArenaKeys {
+                arena,
+                placer: &cx.placer,
+            }
+            .order(offset);
+            outcome = expiring.wheel.reserve(deadline, 1);
+            if outcome.is_ok() {
+                expiring.wheel.insert(order, deadline);
+                arena.write_expiry(
+                    offset,
+                    Expiry {
+                        deadline,
+                        wheel: name,
+                    },
+                );
+            }
+        });
+        outcome?;
+        expiring.unknown = 0;
+        Ok(())
+    }
+
+    /// Entries that expire.
+    pub(crate) fn expiring_records(&self) -> u64 {
+        self.expiring.as_ref().map_or(0, |e| e.records)
+    }
+
+    /// Bytes of the time wheel.
+    pub(crate) fn wheel_bytes(&self) -> usize {
+        self.expiring.as_ref().map_or(0, |e| {
+            size_of::<Expiring>() + e.wheel.bytes() + e.before.as_ref().map_or(0, Wheel::bytes)
+        })
+    }
+
+    /// Entries of the wheel; tests hold them against the records.
+    #[cfg(test)]
+    pub(crate) fn wheel_entries(&self) -> u64 {
+        self.expiring.as_ref().map_or(0, |e| e.entries())
+    }
+}

@@ -1,0 +1,267 @@
+//! Writes. Each does a bounded amount of work, and either all of it or nothing.
+
+use super::{Change, Context, Entry, Shard, Work};
+use crate::engine::index::Found;
+use crate::engine::record::{Expiry, ValueRef};
+use crate::engine::table::{Table, try_copy, try_reserve_exact};
+use crate::engine::ttl::Ttl;
+use crate::{Error, Result, limits};
+
+/// A key's entry, as a write finds it.
+struct Old {
+    found: Option<Found>,
+    /// Whether it is there for the caller: it has not expired.
+    live: bool,
+    expiry: Expiry,
+}
+
+impl<T: Table> Shard<T> {
+    /// Finds what a write replaces. An entry that has expired is taken note of, and left to be overwritten or removed.
+    fn old(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<Old> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        let found = self.find(order, key);
+        let expiry = found.map_or(Expiry::NEVER, |f| self.arena.record(f.offset).expiry);
+        let over = cx.time.is_over(expiry.deadline);
+        Ok(Old {
+            found,
+            live: found.is_some() && !over,
+            expiry,
+        })
+    }
+
+    /// Writes a value; true where the key is new.
+    pub(crate) fn set(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        value: &[u8],
+        ttl: Ttl,
+    ) -> Result<bool> {
+        let deadline = cx.time.deadline(ttl)?;
+        let old = self.old(cx, order, key)?;
+        let before = self.work;
+        self.put(cx, order, key, value, deadline, &old)?;
+        self.finish_write(cx, before);
+        Ok(!old.live)
+    }
+
+    fn put(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        value: &[u8],
+        deadline: u64,
+        old: &Old,
+    ) -> Result<()> {
+        let armed = self.arm(cx, deadline, old.expiry)?;
+        match old.found {
+            None => self.insert(cx, order, key, value, armed.expiry)?,
+            Some(found) => {
+                let old_len = self.arena.record(found.offset).value.len() as u64;
+                let told = self.tell_expired(cx, found, old.live);
+                if !self.arena.overwrite(found.offset, key, value, armed.expiry) {
+                    let offset = self.arena.append(&cx.pool, key, value, armed.expiry)?;
+                    self.index.replace(found, order, offset);
+                    self.arena.kill(&cx.pool, found.offset);
+                }
+                told.count(cx, &mut self.expirations);
+                self.value_bytes = self.value_bytes - old_len + value.len() as u64;
+            }
+        }
+        self.work.bytes_copied += (key.len() + value.len()) as u64;
+        self.enter(cx, order, armed, old.expiry);
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> Result<()> {
+        let offset = self.arena.append(&cx.pool, key, value, expiry)?;
+        let moved = self.index.slots_moved();
+        let keys = super::ArenaKeys {
+            arena: &self.arena,
+            placer: &cx.placer,
+        };
+        if let Err(error) = self.index.insert(order, offset, &keys) {
+            self.arena.retract(offset);
+            return Err(error);
+        }
+        self.work.slots_moved += self.index.slots_moved() - moved;
+        self.entries += 1;
+        self.key_bytes += key.len() as u64;
+        self.value_bytes += value.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, cx: &Context, found: Found) {
+        let record = self.arena.record(found.offset);
+        let (key_len, value_len) = (record.key.len(), record.value.len());
+        self.leave(record.expiry);
+        // Killed last: shrinking the index reads the keys of the others only.
+        let moved = self.index.slots_moved();
+        let keys = super::ArenaKeys {
+            arena: &self.arena,
+            placer: &cx.placer,
+        };
+        self.index.remove(found, &keys);
+        self.work.slots_moved += self.index.slots_moved() - moved;
+        self.arena.kill(&cx.pool, found.offset);
+        self.entries -= 1;
+        self.key_bytes -= key_len as u64;
+        self.value_bytes -= value_len as u64;
+    }
+
+    /// Takes a key out; false where it is not there.
+    pub(crate) fn delete(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<bool> {
+        let old = self.old(cx, order, key)?;
+        let Some(found) = old.found else {
+            return Ok(false);
+        };
+        let before = self.work;
+        let told = self.tell_expired(cx, found, old.live);
+        self.remove(cx, found);
+        told.count(cx, &mut self.expirations);
+        self.finish_write(cx, before);
+        Ok(old.live)
+    }
+
+    /// Reads, decides and writes as one step.
+    pub(crate) fn modify<'c, R>(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        let old = self.old(cx, order, key)?;
+        let before = self.work;
+        let entry = old.found.filter(|_| old.live).map(|found| Entry {
+            value: self.arena.record(found.offset).value,
+            time_left: cx.time.left(old.expiry.deadline),
+        });
+        let (change, result) = decide(entry)?;
+        let kept = |cx: &Context| {
+            if old.live {
+                Ok(old.expiry.deadline)
+            } else {
+                cx.time.deadline(Ttl::Default)
+            }
+        };
+        match (change, old.found.filter(|_| old.live)) {
+            (Change::Keep, _) | (Change::Delete | Change::Expire(_), None) => return Ok(result),
+            (Change::Put(value), _) => {
+                limits::check_value(value.len())?;
+                self.put(cx, order, key, &value, kept(cx)?, &old)?;
+            }
+            (Change::Set(value, ttl), _) => {
+                limits::check_value(value.len())?;
+                self.put(cx, order, key, &value, cx.time.deadline(ttl)?, &old)?;
+            }
+            (Change::Append(tail), Some(found)) => {
+                self.append(cx, order, key, tail, found, &old)?
+            }
+            (Change::Append(tail), None) => {
+                limits::check_value(tail.len())?;
+                self.put(cx, order, key, tail, kept(cx)?, &old)?;
+            }
+            (Change::Expire(ttl), Some(found)) => {
+                self.expire_at(cx, order, key, cx.time.deadline(ttl)?, found, &old)?;
+            }
+            (Change::Delete, Some(found)) => self.remove(cx, found),
+        }
+        self.finish_write(cx, before);
+        Ok(result)
+    }
+
+    fn append(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        tail: &[u8],
+        found: Found,
+        old: &Old,
+    ) -> Result<()> {
+        let value = self.arena.record(found.offset).value;
+        let old_len = value.len();
+        limits::check_value(old_len + tail.len())?;
+        if self.arena.append_to_block(found.offset, tail)? {
+            self.value_bytes += tail.len() as u64;
+            self.work.bytes_copied += tail.len() as u64;
+            return Ok(());
+        }
+        // An inline value is short: at most MAX_INLINE bytes are copied twice.
+        let mut joined = Vec::new();
+        try_reserve_exact(&mut joined, old_len + tail.len())?;
+        joined.extend_from_slice(self.arena.record(found.offset).value.as_slice());
+        joined.extend_from_slice(tail);
+        self.put(cx, order, key, &joined, old.expiry.deadline, old)
+    }
+
+    /// Gives an entry another deadline, 0 for none.
+    fn expire_at(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        deadline: u64,
+        found: Found,
+        old: &Old,
+    ) -> Result<()> {
+        let record = self.arena.record(found.offset);
+        if old.expiry.expires() && deadline != 0 {
+            let armed = self.arm(cx, deadline, old.expiry)?;
+            self.arena.write_expiry(found.offset, armed.expiry);
+            self.enter(cx, order, armed, old.expiry);
+        } else if let ValueRef::Inline(value) = record.value {
+            // The record gets longer or shorter; inline ones are small.
+            let mut copy = Vec::new();
+            try_copy(&mut copy, value)?;
+            self.put(cx, order, key, &copy, deadline, old)?;
+        } else {
+            let armed = self.arm(cx, deadline, old.expiry)?;
+            let offset = self
+                .arena
+                .move_block(&cx.pool, found.offset, armed.expiry)?;
+            self.index.replace(found, order, offset);
+            self.enter(cx, order, armed, old.expiry);
+        }
+        Ok(())
+    }
+
+    /// One bounded step of compaction after a write, and the account of the write's work.
+    fn finish_write(&mut self, cx: &Context, before: Work) {
+        if let Some(victim) = self.arena.next_victim() {
+            // Out of memory here only means that dead bytes stay a while longer.
+            let _ = self.evacuate(cx, victim);
+        }
+        let work = &mut self.work;
+        let slots = work.slots_moved - before.slots_moved;
+        let bytes = work.bytes_copied - before.bytes_copied;
+        work.most_slots_moved = work.most_slots_moved.max(slots);
+        work.most_bytes_copied = work.most_bytes_copied.max(bytes);
+    }
+
+    pub(super) fn evacuate(&mut self, cx: &Context, chunk: u32) -> Result<()> {
+        let Shard { index, arena, .. } = self;
+        let copied = arena.evacuate(&cx.pool, chunk, |arena, from, to| {
+            let order = cx.placer.place(arena.record(to).key).order;
+            let found = index.find(order, |offset| offset == from);
+            debug_assert!(found.is_some(), "every live record is in the index");
+            if let Some(found) = found {
+                index.replace(found, order, to);
+            }
+        })?;
+        self.work.bytes_copied += copied;
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! The one background thread of the process: takes expired entries out of all stores. It starts with the first entry that
+//! expires, sleeps until one is due, and stops with the last store that had one and before a fork; the next operation that
+//! needs it starts it again. It knows no Python.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::clock;
+use super::fork;
+use super::store::Inner;
+use super::sync::lock_mutex;
+
+/// No longer at a time: sleeping does not see that the machine was suspended, which the clock does.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A pass that took out so many entries leaves memory that is worth handing back.
+const TRIM_ENTRIES: u64 = 1 << 16;
+/// In the place of a wake-up time: there is no thread.
+const NO_THREAD: u64 = u64::MAX;
+/// In the place of a wake-up time: the thread is looking around, and has to look again.
+const LOOKING: u64 = u64::MAX - 1;
+
+struct Running {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+/// When the thread wakes up, on the system's clock.
+static WAKE_AT: AtomicU64 = AtomicU64::new(NO_THREAD);
+/// Stores in which something expires, or did.
+static USERS: AtomicUsize = AtomicUsize::new(0);
+
+/// A store has its first entry that expires.
+pub(crate) fn begin_use() {
+    USERS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// A store that called [`begin_use`] goes; with the last one, the thread does.
+pub(crate) fn end_use() {
+    if USERS.fetch_sub(1, Ordering::SeqCst) == 1 {
+        let mut running = lock_mutex(&RUNNING);
+        if USERS.load(Ordering::SeqCst) == 0 {
+            stop(&mut running);
+        }
+    }
+}
+
+/// An entry is due at this time of the system's clock, and was published before. Never waits.
+#[inline]
+pub(crate) fn notice(due: u64) {
+    if due < WAKE_AT.load(Ordering::SeqCst) {
+        wake();
+    }
+}
+
+/// Starts the thread where something waits for it and it does not run. Never waits.
+#[inline]
+pub(crate) fn ensure_running() {
+    if WAKE_AT.load(Ordering::Relaxed) == NO_THREAD {
+        wake();
+    }
+}
+
+/// Wakes the thread up, or starts it. Who holds the lock over a fork, or stops the thread, is not waited for: the next
+/// operation comes here again.
+#[cold]
+pub(crate) fn wake() {
+    let Some(mut running) = RUNNING.try_lock() else {
+        return;
+    };
+    match &*running {
+        Some(running) => running.thread.thread().unpark(),
+        None if USERS.load(Ordering::SeqCst) > 0 => {
+            let stop = Arc::new(AtomicBool::new(false));
+            let flag = Arc::clone(&stop);
+            WAKE_AT.store(LOOKING, Ordering::SeqCst);
+            let named = thread::Builder::new().name("atbr-sweeper".into());
+            match named.spawn(move || run(&flag)) {
+                Ok(thread) => *running = Some(Running { thread, stop }),
+                // The next operation tries again.
+                Err(_) => WAKE_AT.store(NO_THREAD, Ordering::SeqCst),
+            }
+        }
+        None => {}
+    }
+}
+
+fn stop(running: &mut Option<Running>) {
+    if let Some(Running { thread, stop }) = running.take() {
+        stop.store(true, Ordering::SeqCst);
+        thread.thread().unpark();
+        // It does not panic: it runs no code but the engine's.
+        let _ = thread.join();
+        WAKE_AT.store(NO_THREAD, Ordering::SeqCst);
+    }
+}
+
+/// Stops the thread before a fork, and keeps it from starting until [`release_after_fork`].
+pub(crate) fn stop_over_fork() {
+    let mut running = lock_mutex(&RUNNING);
+    stop(&mut running);
+    std::mem::forget(running);
+}
+
+/// Lets the thread start again.
+///
+/// # Safety
+/// This thread, or the thread that forked this process, called [`stop_over_fork`].
+pub(crate) unsafe fn release_after_fork() {
+    // SAFETY: passed on to the caller.
+    unsafe { RUNNING.force_unlock() };
+}
+
+fn run(stop: &AtomicBool) {
+    while !stop.load(Ordering::SeqCst) {
+        // Who publishes an earlier time from here on wakes the thread, so that it looks again.
+        WAKE_AT.store(LOOKING, Ordering::SeqCst);
+        let mut next = LOOKING;
+        for number in 0.. {
+            let Some(store) = fork::pin(number) else {
+                break;
+            };
+            let mut go_on = || !stop.load(Ordering::Relaxed) && !store.is_leaving();
+            let expired = sweep(&store, &mut go_on);
+            let unreturned = store.unreturned.fetch_add(expired, Ordering::Relaxed) + expired;
+            if unreturned >= TRIM_ENTRIES && go_on() {
+                store.unreturned.store(0, Ordering::Relaxed);
+                store.cx.pool.trim(&mut go_on);
+            }
+            next = next.min(store.next_due());
+        }
+        WAKE_AT.store(next, Ordering::SeqCst);
+        let left = Duration::from_millis(next.saturating_sub(clock::system_now()));
+        if !left.is_zero() && !stop.load(Ordering::SeqCst) {
+            thread::park_timeout(left.min(LONGEST_SLEEP));
+        }
+    }
+}
+
+/// Takes out what has expired, a few entries of each shard in turn, so that no shard is locked for long, until nothing is due
+/// or `go_on` says no. Returns how many.
+pub(crate) fn sweep(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
+    let mut expired = 0;
+    loop {
+        let mut more = false;
+        for cell in &store.cells {
+            let now = store.cx.time.now();
+            let due = cell.next_due.load(Ordering::SeqCst) <= now;
+            if !due && !cell.unfinished.load(Ordering::Relaxed) {
+                continue;
+            }
+            let mut shard = cell.lock.write();
+            let swept = shard.sweep(&store.cx, now);
+            cell.unfinished.store(swept.more, Ordering::Relaxed);
+            // Never earlier than before: nobody has to be woken.
+            let _ = cell.publish(&shard);
+            drop(shard);
+            expired += swept.expired;
+            more |= swept.more;
+            if !go_on() {
+                return expired;
+            }
+        }
+        if !more {
+            return expired;
+        }
+    }
+}
