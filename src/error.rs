@@ -22,6 +22,14 @@ pub enum Error {
     ValueTooLong(usize),
     /// A time to live of 0 or over [`limits::MAX_TTL`]. Holds it in milliseconds.
     TtlOutOfRange(u64),
+    /// A bound in bytes below [`crate::engine::MIN_BYTES`]. Holds it.
+    BoundTooSmall(u64),
+    /// A bounded store has no room, and was told not to evict; or the entry would not even fit into an empty one.
+    StoreFull,
+    /// A full store has nothing to evict in the shard of a new key. Never leaves the store.
+    NothingToEvict,
+    /// The operation is for stores without bounds.
+    Bounded,
     /// A key is used under locks that were not taken for it.
     NotLocked,
     /// `incr` met a value that is not a decimal 64-bit integer.
@@ -96,6 +104,17 @@ impl fmt::Display for Error {
                 "ttl of {} s is out of range; it must be positive and at most 10 years",
                 *ttl as f64 / 1e3
             ),
+            Error::BoundTooSmall(bytes) => write!(
+                f,
+                "a bound of {bytes} bytes is too small; the smallest is {} bytes",
+                crate::engine::MIN_BYTES
+            ),
+            Error::StoreFull => write!(
+                f,
+                "the store is full; raise its bounds, delete entries, or let it evict"
+            ),
+            Error::NothingToEvict => write!(f, "nothing to evict in the shard"),
+            Error::Bounded => write!(f, "a bounded store does not take bulk loads"),
             Error::NotLocked => write!(f, "the key is none of those whose shards were locked"),
             Error::NotAnInteger => write!(f, "value is not a decimal 64-bit integer"),
             Error::IntegerOverflow => {

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from atbr._core import LoadReport, ManualClock, SaveReport, __version__
+from atbr._core import LoadReport, ManualClock, SaveReport, StoreFull, __version__
 from atbr.codecs import JSON, Codec
 from atbr.files import LoadError
 from atbr.legacy import Atbr
@@ -26,6 +26,7 @@ __all__ = [
     "Progress",
     "SaveReport",
     "Store",
+    "StoreFull",
     "StoreStats",
     "__version__",
 ]

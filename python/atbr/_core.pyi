@@ -21,6 +21,7 @@ __all__ = [
     "ManualClock",
     "SaveReport",
     "Store",
+    "StoreFull",
     "__version__",
     "clone",
     "close_all",
@@ -54,6 +55,8 @@ class LoadReport:
     @property
     def replaced(self) -> int: ...
     @property
+    def evicted(self) -> int: ...
+    @property
     def bytes(self) -> int: ...
     @property
     def seconds(self) -> float: ...
@@ -70,6 +73,8 @@ class SaveReport:
     def bytes(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+
+class StoreFull(MemoryError): ...
 
 @final
 class ManualClock:
@@ -91,6 +96,9 @@ class Store(MutableMapping[_K, _V], Generic[_V, _K]):
         release_gil: str | None = None,
         ttl: _Ttl = None,
         clock: ManualClock | None = None,
+        maxsize: int | None = None,
+        max_bytes: int | None = None,
+        on_full: str = "evict",
         share: Store[Any, Any] | None = None,
     ) -> Self: ...
     def __getitem__(self, key: _Key, /) -> _V: ...

@@ -20,6 +20,7 @@ class StoreStats:
         expiring: Entries that have a time to live.
         expirations: Entries removed because they had expired, since the store was made.
         expirations_lost: Of these, entries that `on_expire` was not told of because too many waited.
+        evictions: Entries removed to keep `maxsize` or `max_bytes`, since the store was made.
         hits: Look-ups that found a value, since the store was made; batches count each key.
         misses: Look-ups that found none.
         shards: Number of parts with a lock of their own.
@@ -46,6 +47,7 @@ class StoreStats:
     expiring: int
     expirations: int
     expirations_lost: int
+    evictions: int
     hits: int
     misses: int
     shards: int

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
         ttl: Ttl
         on_expire: Callable[[Any, Any], object] | None
         clock: _core.ManualClock | None
+        maxsize: int | None
+        max_bytes: int | None
+        on_full: Literal["evict", "error"]
 else:
     from typing import TypeVar
 
@@ -78,6 +81,11 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
             of its own. At most 65,536 entries and 64 MiB wait for it; what comes beyond is
             counted in `stats()`. Its exceptions go to `sys.unraisablehook`.
         clock: A `ManualClock` in place of the system's, for tests.
+        maxsize: Most entries that the store holds, never one more.
+        max_bytes: Most bytes that the store allocates for all purposes, at least 1 MiB; passed by
+            2 % at most, and for a moment.
+        on_full: What a write does that finds no room: "evict" makes room, by expired entries first
+            and then by those that are of least use; "error" raises `StoreFull`.
 
     Raises:
         TypeError: A key is neither str nor bytes, or a value is not of the store's type.
@@ -85,6 +93,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         UnicodeEncodeError: A str holds a lone surrogate.
         UnicodeDecodeError: Stored bytes are not UTF-8; the message names the key.
         MemoryError: The store is as it was before.
+        StoreFull: A bounded store has no room (a MemoryError).
 
     Any method may be called from any thread. Iteration is weakly consistent: it yields exactly
     once each key that is there throughout, never complains of changes, and holds no lock while
@@ -119,6 +128,9 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         ttl: Any = None,
         on_expire: Any = None,
         clock: Any = None,
+        maxsize: int | None = None,
+        max_bytes: int | None = None,
+        on_full: str = "evict",
     ) -> Self:
         """Make the handle; `__init__` stores the entries."""
         codec = codec_of(values)
@@ -135,6 +147,9 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
             release_gil=release_gil,
             ttl=ttl,
             clock=clock,
+            maxsize=maxsize,
+            max_bytes=max_bytes,
+            on_full=on_full,
         )
         if codec is not None:
             cast("CodedStore[Any, Any]", store)._codec = codec

@@ -141,7 +141,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes many values, grouped by shard; of equal keys the later one wins. Returns the number of new
+    /// Writes many values, grouped by shard unless the store is bounded; of equal keys the later one wins. Returns the number of new
     /// keys.
     ///
     /// # Errors
@@ -154,6 +154,12 @@ impl Store {
             limits::check_value(value.len())?;
         }
         let mut new = 0;
+        if self.cx().bounds.is_some() {
+            for (key, value) in pairs {
+                new += usize::from(self.set_with(key, value, ttl, Wait::Block)?);
+            }
+            return Ok(new);
+        }
         self.by_shard(
             pairs,
             |pair| pair.0,
@@ -194,7 +200,7 @@ impl Store {
             let (cell, order) = self.place(key_of(item));
             let mut shard = cell.lock.write();
             let outcome = f(&mut shard, order, item);
-            self.finish(cell, shard);
+            self.finish(cell, shard, 0);
             return outcome;
         }
         let mut sorted: Vec<(u32, u32, u32)> = Vec::new();
@@ -218,7 +224,7 @@ impl Store {
                 let outcome = part
                     .iter()
                     .try_for_each(|&(_, i, order)| f(&mut shard, order, &items[i as usize]));
-                self.finish(cell, shard);
+                self.finish(cell, shard, 0);
                 outcome?;
             }
         }

@@ -33,6 +33,11 @@ impl Block {
         Self::with_parts(key, value, &[], key.len() + value.len())
     }
 
+    /// Bytes of a block for a key and a value of so many bytes in all.
+    pub(crate) fn bytes_for(len: usize) -> usize {
+        size_of::<Head>() + len
+    }
+
     fn layout(room: usize) -> Result<Layout> {
         size_of::<Head>()
             .checked_add(room)
@@ -93,7 +98,7 @@ impl Block {
 
     /// Bytes allocated.
     pub(crate) fn allocated(&self) -> usize {
-        size_of::<Head>() + self.head().room
+        Self::bytes_for(self.head().room)
     }
 
     /// Appends to the value: in place where this is the only handle and there is room; else returns a block
@@ -153,6 +158,11 @@ impl<'a> BorrowedBlock<'a> {
         let value: *const [u8] = self.0.value();
         // SAFETY: as for the key.
         unsafe { &*value }
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn allocated(&self) -> usize {
+        self.0.allocated()
     }
 
     /// A handle that outlives the record.

@@ -72,11 +72,20 @@ pub fn on_unwatched(call: fn()) {
 pub(crate) struct ExpiredQueue {
     wanted: AtomicBool,
     bytes: AtomicUsize,
+    most_bytes: usize,
     lost: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 impl ExpiredQueue {
+    /// A queue for at most so many bytes, and never for more than 64 MiB.
+    pub(crate) fn new(most_bytes: usize) -> Self {
+        ExpiredQueue {
+            most_bytes: most_bytes.min(MOST_BYTES),
+            ..ExpiredQueue::default()
+        }
+    }
+
     /// Whether somebody wants to be told.
     pub(crate) fn watch(&self, watch: Watch) {
         self.wanted.store(watch != Watch::Off, Ordering::Relaxed);
@@ -101,7 +110,8 @@ impl ExpiredQueue {
             key: Vec::new(),
             value: Vec::new(),
         };
-        let room = key.len() + value.len() + self.bytes.load(Ordering::Relaxed) <= MOST_BYTES;
+        let needed = key.len() + value.len() + ENTRY_BYTES;
+        let room = needed + self.bytes.load(Ordering::Relaxed) <= self.most_bytes;
         if !room
             || try_copy(&mut entry.key, key).is_err()
             || try_copy(&mut entry.value, value).is_err()
@@ -217,7 +227,7 @@ mod tests {
 
     #[test]
     fn entries_beyond_the_bound_are_counted_and_lost() {
-        let queue = ExpiredQueue::default();
+        let queue = ExpiredQueue::new(usize::MAX);
         queue.watch(Watch::On);
         (0..MOST_ENTRIES + 3).for_each(|i| queue.push(entry(i)));
         assert_eq!(queue.lost(), 3);
@@ -229,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_waiting_thread_gets_what_comes_and_leaves_when_nobody_wants_more() {
-        let queue = ExpiredQueue::default();
+        let queue = ExpiredQueue::new(usize::MAX);
         queue.watch(Watch::On);
         thread::scope(|scope| {
             let waits = scope.spawn(|| {

@@ -4,7 +4,8 @@
 use parking_lot::RwLockWriteGuard;
 
 use super::record::ValueRef;
-use super::shard::{Change, Entry, Shard};
+use super::room::room_for;
+use super::shard::{Change, Context, Entry, Shard};
 use super::store::{Due, Store};
 use super::table::{Sparse, try_reserve_exact};
 use super::ttl::Ttl;
@@ -34,6 +35,9 @@ impl Store {
     /// assert_eq!(store.get(b"to")?.as_deref(), Some(&b"100"[..]));
     /// # Ok::<(), atbr::Error>(())
     /// ```
+    ///
+    /// In a bounded store each write makes room in the shard of its key only, and ends in [`Error::StoreFull`] where that has
+    /// nothing to evict.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] before `f` is called; else those of `f`, with what it did until then done.
@@ -92,7 +96,10 @@ impl Locked<'_> {
         limits::check_value(value.len())?;
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        shard.set(cx, order, key, value, ttl)
+        let len = key.len() + value.len();
+        with_room(shard, cx, len, |shard| {
+            shard.set(cx, order, key, value, ttl)
+        })
     }
 
     /// As [`Store::delete`].
@@ -102,23 +109,45 @@ impl Locked<'_> {
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        shard.delete(cx, order, key)
+        with_room(shard, cx, 0, |shard| shard.delete(cx, order, key))
     }
 
-    /// As [`Store::modify`].
+    /// As [`Store::modify_up_to`].
     ///
     /// # Errors
     /// [`Error::NotLocked`], and those of [`Store::modify`].
-    pub fn modify<'c, R>(
+    pub fn modify_up_to<'c, R>(
         &mut self,
         key: &[u8],
+        len: usize,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         limits::check_key(key.len())?;
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        shard.modify(cx, order, key, decide)
+        with_room(shard, cx, key.len() + len, |shard| {
+            shard.modify(cx, order, key, decide)
+        })
     }
+}
+
+/// Runs a write of a record of `len` bytes; in a bounded store with room that this shard alone has made.
+fn with_room<R>(
+    shard: &mut Shard<Sparse>,
+    cx: &Context,
+    len: usize,
+    work: impl FnOnce(&mut Shard<Sparse>) -> Result<R>,
+) -> Result<R> {
+    let room = cx.bounds.as_ref().map_or(0, |_| room_for(len));
+    if !shard.make_room(cx, room) {
+        return Err(Error::StoreFull);
+    }
+    let result = work(shard);
+    shard.settle(cx, room);
+    result.map_err(|error| match error {
+        Error::NothingToEvict => Error::StoreFull,
+        other => other,
+    })
 }
 
 impl Drop for Locked<'_> {

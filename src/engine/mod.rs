@@ -4,6 +4,7 @@
 mod arena;
 mod batch;
 mod block;
+mod bounds;
 mod bulk;
 mod clock;
 mod expired;
@@ -22,6 +23,7 @@ mod pool;
 mod record;
 #[cfg(test)]
 mod reference;
+mod room;
 mod scan;
 mod shard;
 mod stats;
@@ -38,6 +40,7 @@ mod whole;
 
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};
+pub use bounds::{Limits, MIN_BYTES, OnFull};
 pub use bulk::{BulkLoad, BulkWriter, Merged};
 pub use clock::{Clock, ManualClock};
 pub use expired::{Expired, Watch, on_unwatched};

@@ -43,7 +43,14 @@ impl Store {
     /// # Errors
     /// Those of [`Store::set`].
     pub fn append(&self, key: &[u8], tail: &[u8], wait: Wait) -> Result<usize> {
-        self.modify(key, wait, |entry| {
+        let mut len = tail.len();
+        if self.is_bounded_in_bytes() {
+            // A large value grows by half.
+            len += self
+                .read(key, wait, |value| value.len() * 3 / 2)?
+                .unwrap_or(0);
+        }
+        self.modify_up_to(key, len, wait, |entry| {
             let old = entry.map_or(0, |e| e.value.len());
             Ok((Change::Append(tail), old + tail.len()))
         })
@@ -69,7 +76,7 @@ impl Store {
         wait: Wait,
         f: impl FnOnce(ValueRef<'_>) -> R,
     ) -> Result<Option<R>> {
-        self.modify(key, wait, |old| {
+        self.modify_up_to(key, value.len(), wait, |old| {
             Ok(match old {
                 Some(old) => (Change::Keep, Some(f(old.value))),
                 None => (Change::Set(Cow::Borrowed(value), ttl), None),
@@ -103,7 +110,7 @@ impl Store {
         new: &[u8],
         wait: Wait,
     ) -> Result<bool> {
-        self.modify(key, wait, |old| {
+        self.modify_up_to(key, new.len(), wait, |old| {
             if old.as_ref().map(|entry| entry.value.as_slice()) == expected {
                 Ok((Change::Put(Cow::Borrowed(new)), true))
             } else {

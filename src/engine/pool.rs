@@ -17,6 +17,8 @@ const HUGE_PAGE: usize = 2 * 1024 * 1024;
 /// The first region is small and without huge pages; all others are large.
 const FIRST_REGION: usize = 8 * 1024 * 1024;
 const REGION: usize = 64 * 1024 * 1024;
+/// A bounded store of fewer bytes uses no huge pages.
+const HUGE_FROM: u64 = 1 << 30;
 /// A region that has become free goes back to the system where another one has so many free chunks.
 const SPARE_CHUNKS: usize = 256;
 
@@ -121,6 +123,16 @@ impl Region {
         }
     }
 
+    /// Keeps the system from giving it huge pages, also where it does so unasked.
+    fn refuse_huge(&mut self) {
+        self.asks_for_huge = true;
+        // SAFETY: the region's own mapping; the advice changes no byte of it.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_NOHUGEPAGE)
+        };
+    }
+
     /// Whether nobody holds a chunk of it.
     fn is_free(&self) -> bool {
         self.free.len() == self.top
@@ -160,6 +172,26 @@ impl Region {
         (distance < self.len).then_some(distance / CHUNK)
     }
 
+    /// Free chunks that hold memory.
+    fn kept(&self) -> usize {
+        self.free.len() - self.returned
+    }
+
+    /// Hands the memory of the chunk that became free last back to the system.
+    fn return_last(&mut self) {
+        let Some(&number) = self.free.last() else {
+            return;
+        };
+        // SAFETY: a free chunk of this mapping, which nobody reads.
+        unsafe {
+            let at = self.base.add(number as usize * CHUNK).as_ptr();
+            libc::madvise(at.cast(), CHUNK, libc::MADV_DONTNEED);
+        }
+        let last = self.free.len() - 1;
+        self.free.swap(self.returned, last);
+        self.returned += 1;
+    }
+
     /// Hands the memory of the free chunks back to the system, and says whether they had any; they stay free.
     fn return_free(&mut self) -> bool {
         if self.returned == self.free.len() {
@@ -197,6 +229,9 @@ struct Inner {
     first_with_used: usize,
     /// No region before this one has a chunk that was never handed out.
     first_with_fresh: usize,
+    /// Of a bounded store: so many free chunks keep their memory.
+    keeps: Option<usize>,
+    no_huge: bool,
 }
 
 /// The chunks of one store.
@@ -206,6 +241,19 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// A pool for a store of at most so many bytes: it holds hardly any memory that is not in use, and a small one takes no huge
+    /// pages, which would count as a whole.
+    pub(crate) fn bounded(bytes: u64) -> Pool {
+        let inner = Inner {
+            keeps: Some((bytes / 256) as usize / CHUNK),
+            no_huge: bytes < HUGE_FROM,
+            ..Inner::default()
+        };
+        Pool {
+            inner: Mutex::new(inner),
+        }
+    }
+
     pub(crate) fn lock(&self) -> PoolGuard<'_> {
         PoolGuard(sync::lock_mutex(&self.inner))
     }
@@ -295,6 +343,9 @@ impl PoolGuard<'_> {
         } else {
             Region::map(REGION, pages)?
         };
+        if pool.no_huge {
+            region.refuse_huge();
+        }
         let chunk = region.take_fresh().ok_or(Error::OutOfMemory)?;
         try_reserve(&mut pool.regions, 1)?;
         let at = pool.regions.partition_point(|r| r.base > region.base);
@@ -313,7 +364,11 @@ impl PoolGuard<'_> {
         };
         pool.first_with_used = pool.first_with_used.min(at);
         // Out of memory: the chunk is lost until the store goes, which is better than to fail a delete.
-        let _ = try_push(&mut pool.regions[at].free, number as u32);
+        let kept = try_push(&mut pool.regions[at].free, number as u32).is_ok();
+        let all = || pool.regions.iter().map(Region::kept).sum::<usize>();
+        if kept && pool.keeps.is_some_and(|keeps| all() > keeps) {
+            pool.regions[at].return_last();
+        }
         let others = pool.regions.iter().enumerate().filter(|&(i, _)| i != at);
         let spare = |r: &Region| r.free.len() + r.chunks() - r.top > SPARE_CHUNKS;
         if pool.regions[at].is_free() && others.map(|(_, r)| r).any(spare) {

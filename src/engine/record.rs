@@ -123,6 +123,14 @@ impl<'a> ValueRef<'a> {
         self.len() == 0
     }
 
+    /// Bytes of the block, where the value is one.
+    pub(crate) fn block_len(&self) -> usize {
+        match self {
+            ValueRef::Inline(_) => 0,
+            ValueRef::Shared(block) => block.allocated(),
+        }
+    }
+
     /// A handle that outlives the lock, where the value is a block.
     pub fn share(&self) -> Option<Block> {
         match self {
@@ -147,6 +155,15 @@ pub(crate) fn encoded_len(key_len: usize, value_len: usize, expires: bool) -> (u
         (2 + deadline + POINTER_LEN, true)
     } else {
         (len, false)
+    }
+}
+
+/// Bytes outside the arena of a record whose key and value have so many, no fewer than they will be.
+pub(crate) fn block_bytes(len: usize) -> usize {
+    if encoded_len(0, len, true).1 {
+        Block::bytes_for(len)
+    } else {
+        0
     }
 }
 
@@ -391,6 +408,22 @@ pub(crate) unsafe fn mark_visited(at: *mut u8) {
         };
         if now & bit == 0 {
             AtomicU8::from_ptr(byte).fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether it was noted that the entry was read.
+///
+/// # Safety
+/// `at` is the start of a live record; the shard's lock is held, shared or not.
+pub(crate) unsafe fn is_visited(at: *const u8) -> bool {
+    // SAFETY: by the caller.
+    unsafe {
+        let first = head_byte(at);
+        if first < EXTENDED {
+            first & PLAIN_VISITED != 0
+        } else {
+            head_byte(at.add(1)) & VISITED != 0
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::store::Store;
+use super::store::{Cell, Store};
 
 /// Figures of a store, each of some moment of the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Stats {
     pub expirations: u64,
     /// Of these, entries that found no room in the queue of [`Store::take_expired`].
     pub expirations_lost: u64,
+    /// Entries evicted to make room, since the store was made.
+    pub evictions: u64,
     /// Look-ups that found a value, since the store was made.
     pub hits: u64,
     /// Look-ups that found none.
@@ -52,6 +54,15 @@ pub struct Stats {
 }
 
 impl Store {
+    /// Entries evicted to make room, since the store was made. O(shards); 0 at once where nothing is bounded.
+    pub fn evictions(&self) -> u64 {
+        if !self.is_bounded() {
+            return 0;
+        }
+        let of = |cell: &Cell| cell.lock.read().evictions();
+        self.cells().iter().map(of).sum()
+    }
+
     /// Figures of the store. O(shards + sub-tables); locks one shard at a time.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats {
@@ -72,6 +83,8 @@ impl Store {
             let index_bytes = shard.index().bytes() as u64;
             stats.expiring += shard.expiring_records();
             stats.expirations += shard.expirations();
+            stats.evictions += shard.evictions();
+            stats.bytes_allocated += shard.eviction_bytes() as u64;
             stats.expiry_bytes += shard.wheel_bytes() as u64;
             stats.entries += shard.len();
             stats.key_bytes += shard.key_bytes();
@@ -81,8 +94,8 @@ impl Store {
             stats.dead_bytes += shard.arena().dead_bytes();
             stats.slots_moved += work.slots_moved;
             stats.bytes_copied += work.bytes_copied;
-            stats.most_slots_moved = stats.most_slots_moved.max(work.most_slots_moved);
-            stats.most_bytes_copied = stats.most_bytes_copied.max(work.most_bytes_copied);
+            stats.most_slots_moved = stats.most_slots_moved.max(work.most_slots_moved.into());
+            stats.most_bytes_copied = stats.most_bytes_copied.max(work.most_bytes_copied.into());
             stats.groups += shard.index().nonempty_groups();
             buckets += shard.index().buckets();
         }

@@ -6,6 +6,7 @@ use std::thread;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
+use super::bounds::{Bounds, Limits};
 use super::clock::Clock;
 use super::expired::{Expired, ExpiredQueue, Watch};
 use super::fork;
@@ -18,11 +19,6 @@ use super::sync::Lock;
 use super::table::{Sparse, try_box, try_reserve_exact};
 use super::ttl::{Time, Ttl};
 use crate::{Error, Result, limits};
-
-const MIN_SHARD_BITS: u32 = 7;
-const MAX_SHARD_BITS: u32 = 12;
-/// A store made for more entries than this in each of its shards gets more shards.
-const ENTRIES_PER_SHARD: usize = 1 << 16;
 
 /// How to make a store.
 #[derive(Clone, Debug)]
@@ -39,6 +35,8 @@ pub struct Options {
     pub clock: Clock,
     /// Whether the background thread takes out what has expired; without it [`Store::expire`] does.
     pub sweeps: bool,
+    /// How much the store may hold.
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -50,6 +48,7 @@ impl Default for Options {
             ttl: Ttl::Never,
             clock: Clock::default(),
             sweeps: true,
+            limits: Limits::default(),
         }
     }
 }
@@ -134,7 +133,7 @@ impl Cell {
         }
     }
 
-    fn write(&self, wait: Wait) -> Result<RwLockWriteGuard<'_, Shard<Sparse>>> {
+    pub(crate) fn write(&self, wait: Wait) -> Result<RwLockWriteGuard<'_, Shard<Sparse>>> {
         match wait {
             Wait::Block => Ok(self.lock.write()),
             Wait::Try => self.lock.try_write().ok_or(Error::WouldBlock),
@@ -150,6 +149,11 @@ impl Cell {
             self.next_due.store(at, Ordering::SeqCst);
         }
         Due { at, is_new }
+    }
+
+    /// Whether the shard has no entry, as far as was published.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Relaxed) == 0
     }
 
     #[inline]
@@ -235,8 +239,7 @@ impl Store {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn new(options: &Options) -> Result<Store> {
-        let wanted = (options.capacity / ENTRIES_PER_SHARD).max(1).ilog2() + 1;
-        let bits = wanted.clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
+        let bits = options.limits.shard_bits(options.capacity);
         let placer = Placer::new(Hasher::new(options.hasher, options.seed), bits);
         let store = Self::with_placer(placer, options)?;
         if options.capacity > 0 {
@@ -246,16 +249,31 @@ impl Store {
     }
 
     pub(crate) fn with_placer(placer: Placer, options: &Options) -> Result<Store> {
+        let limits = options.limits;
+        limits.check()?;
         let time = Time::new(options.clock.clone(), options.ttl)?;
         let mut cells = Vec::new();
         try_reserve_exact(&mut cells, 1 << placer.shard_bits())?;
         cells.resize_with(1 << placer.shard_bits(), Cell::new);
+        if limits.are_set() {
+            for cell in &mut cells {
+                *cell.lock.get_mut() = Shard::bounded(limits.groups())?;
+            }
+        }
+        let bounds = Bounds::new(limits, size_of_val(&cells[..]) as u64);
+        let most_expired = bounds
+            .as_ref()
+            .map_or(usize::MAX, Bounds::bytes_for_expired);
         let inner = try_box(Inner {
             cx: Context {
-                pool: Pool::default(),
+                pool: match limits.bytes {
+                    0 => Pool::default(),
+                    bytes => Pool::bounded(bytes),
+                },
                 placer,
                 time,
-                expired: ExpiredQueue::default(),
+                expired: ExpiredQueue::new(most_expired),
+                bounds,
             },
             cells: cells.into_boxed_slice(),
             closed: AtomicBool::new(false),
@@ -273,6 +291,19 @@ impl Store {
 
     pub(crate) fn cx(&self) -> &Context {
         &self.inner.cx
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Whether the number of entries or of bytes is bounded.
+    pub fn is_bounded(&self) -> bool {
+        self.cx().bounds.is_some()
+    }
+
+    pub(crate) fn is_bounded_in_bytes(&self) -> bool {
+        self.cx().bounds.as_ref().is_some_and(Bounds::bounds_bytes)
     }
 
     pub(crate) fn cells(&self) -> &[Cell] {
@@ -359,9 +390,15 @@ impl Store {
         Ok(cell.read(wait)?.time_left(self.cx(), order, key))
     }
 
-    /// Makes a write's outcome known after it: to readers of the length, and to the sweeper.
+    /// Makes a write's outcome known after it: to readers of the length, to the sweeper and to the bounds, which granted `room`.
     #[inline]
-    pub(crate) fn finish(&self, cell: &Cell, shard: RwLockWriteGuard<'_, Shard<Sparse>>) {
+    pub(crate) fn finish(
+        &self,
+        cell: &Cell,
+        mut shard: RwLockWriteGuard<'_, Shard<Sparse>>,
+        room: u64,
+    ) {
+        shard.settle(self.cx(), room);
         let due = cell.publish(&shard);
         drop(shard);
         self.notice(due);
@@ -404,11 +441,10 @@ impl Store {
     pub fn set_with(&self, key: &[u8], value: &[u8], ttl: Ttl, wait: Wait) -> Result<bool> {
         limits::check_key(key.len())?;
         limits::check_value(value.len())?;
-        let (cell, order) = self.place(key);
-        let mut shard = cell.write(wait)?;
-        let new = shard.set(self.cx(), order, key, value, ttl)?;
-        self.finish(cell, shard);
-        Ok(new)
+        let len = key.len() + value.len();
+        self.write(key, len, wait, |shard, order| {
+            shard.set(self.cx(), order, key, value, ttl)
+        })
     }
 
     /// Takes a key out; false where it was not there. O(1) expected, amortized.
@@ -419,7 +455,7 @@ impl Store {
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
         let there = shard.delete(self.cx(), order, key)?;
-        self.finish(cell, shard);
+        self.finish(cell, shard, 0);
         Ok(there)
     }
 
@@ -435,11 +471,48 @@ impl Store {
         wait: Wait,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
+        self.modify_up_to(key, 0, wait, decide)
+    }
+
+    /// As [`Store::modify`], for a change that may leave a value of up to `len` bytes; a store that is bounded in bytes makes
+    /// room for it first.
+    ///
+    /// # Errors
+    /// As [`Store::modify`].
+    pub fn modify_up_to<'c, R>(
+        &self,
+        key: &[u8],
+        len: usize,
+        wait: Wait,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
         limits::check_key(key.len())?;
+        let mut decide = Some(decide);
+        self.write(key, key.len() + len, wait, |shard, order| {
+            shard.modify(self.cx(), order, key, |entry| {
+                // Asked once: what is tried again has not come this far.
+                let decide = decide.take().ok_or(Error::NothingToEvict)?;
+                decide(entry)
+            })
+        })
+    }
+
+    /// Runs one write of a key; in a bounded store with room for a record of `len` bytes.
+    #[inline(always)]
+    fn write<R>(
+        &self,
+        key: &[u8],
+        len: usize,
+        wait: Wait,
+        mut work: impl FnMut(&mut Shard<Sparse>, u32) -> Result<R>,
+    ) -> Result<R> {
         let (cell, order) = self.place(key);
+        if self.cx().bounds.is_some() {
+            return self.write_bounded(cell, len, wait, &mut |shard| work(shard, order));
+        }
         let mut shard = cell.write(wait)?;
-        let result = shard.modify(self.cx(), order, key, decide)?;
-        self.finish(cell, shard);
+        let result = work(&mut shard, order)?;
+        self.finish(cell, shard, 0);
         Ok(result)
     }
 
@@ -459,7 +532,7 @@ impl Store {
     pub fn expire_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<u64> {
         self.check_open()?;
         let mut cancelled = false;
-        let expired = sweeper::sweep(&self.inner, &mut || {
+        let expired = sweeper::sweep_exactly(&self.inner, &mut || {
             cancelled = cancelled || !go_on();
             !cancelled
         });
@@ -498,7 +571,7 @@ impl Store {
             if cell.len.load(Ordering::Relaxed) > 0 {
                 let mut shard = cell.lock.write();
                 if let Some(popped) = shard.pop_from(self.cx(), from)? {
-                    self.finish(cell, shard);
+                    self.finish(cell, shard, 0);
                     let next = (number as u64) << 32 | u64::from(popped.order);
                     self.inner.pop_cursor.store(next, Ordering::Relaxed);
                     return Ok(Some(popped));
@@ -512,7 +585,13 @@ impl Store {
     /// Number of entries; while other threads write, of some moment of the call for each shard. O(shards).
     pub fn len(&self) -> usize {
         let lens = self.cells().iter().map(|c| c.len.load(Ordering::Relaxed));
-        lens.sum::<u64>() as usize
+        let most = self
+            .cx()
+            .bounds
+            .as_ref()
+            .map_or(u64::MAX, Bounds::most_entries);
+        // Read one after the other while entries come and go, lengths may add up to more than there ever were.
+        lens.sum::<u64>().min(most) as usize
     }
 
     /// Number of shards.
@@ -552,7 +631,7 @@ impl Store {
         for cell in self.cells() {
             let mut shard = cell.lock.write();
             clear(&mut shard, self.cx());
-            self.finish(cell, shard);
+            self.finish(cell, shard, 0);
             check(go_on)?;
         }
         self.cx().pool.trim(&mut || true);
@@ -609,7 +688,7 @@ impl Store {
             }
             let mut shard = cell.lock.write();
             shard.compact_index(self.cx())?;
-            self.finish(cell, shard);
+            self.finish(cell, shard, 0);
             check(go_on)?;
         }
         self.cx().pool.trim(&mut || true);

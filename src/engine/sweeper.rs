@@ -144,16 +144,29 @@ fn run(stop: &AtomicBool) {
 /// Takes out what has expired, a few entries of each shard in turn, so that no shard is locked for long, until nothing is due
 /// or `go_on` says no. Returns how many.
 pub(crate) fn sweep(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
+    sweep_shards(store, false, go_on)
+}
+
+/// As [`sweep`], to the millisecond: the wheel looks at what is due a tick later.
+pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
+    sweep_shards(store, false, go_on) + sweep_shards(store, true, go_on)
+}
+
+fn sweep_shards(store: &Inner, mut exactly: bool, go_on: &mut dyn FnMut() -> bool) -> u64 {
     let mut expired = 0;
     loop {
         let mut more = false;
         for cell in &store.cells {
             let now = store.cx.time.now();
             let due = cell.next_due.load(Ordering::SeqCst) <= now;
-            if !due && !cell.unfinished.load(Ordering::Relaxed) {
+            let wanted = exactly && cell.next_due.load(Ordering::Relaxed) != u64::MAX;
+            if !(due || wanted || cell.unfinished.load(Ordering::Relaxed)) {
                 continue;
             }
             let mut shard = cell.lock.write();
+            if exactly {
+                shard.sweep_exactly(now);
+            }
             let swept = shard.sweep(&store.cx, now);
             cell.unfinished.store(swept.more, Ordering::Relaxed);
             // Never earlier than before: nobody has to be woken.
@@ -168,5 +181,6 @@ pub(crate) fn sweep(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
         if !more {
             return expired;
         }
+        exactly = false;
     }
 }

@@ -12,6 +12,7 @@ use super::pool::{CHUNK, Pages, Pool};
 use super::record::{self, Expiry, InWheel, Parsed, ValueRef};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
+use super::store::Cell;
 use super::table::{GROUP, GroupImage, Sparse, TOMBSTONE, Table};
 use super::ttl::{Time, Ttl};
 use crate::Result;
@@ -365,7 +366,8 @@ fn context(clock: ManualClock) -> Context {
         pool: Pool::default(),
         placer: Placer::new(Hasher::new(HasherKind::Fast, Some(7)), 0),
         time: Time::new(Clock::Manual(clock), Ttl::Never).unwrap(),
-        expired: ExpiredQueue::default(),
+        expired: ExpiredQueue::new(usize::MAX),
+        bounds: None,
     }
 }
 
@@ -460,4 +462,9 @@ fn freed_regions_go_back_to_the_system() {
     chunks.into_iter().for_each(|chunk| pool.give(chunk));
     pool.trim(&mut || true);
     assert_eq!(pool.bytes(), 0);
+}
+#[test]
+fn an_empty_shard_takes_three_cache_line_pairs() {
+    // 128 of them are an empty store, which is to stay below 64 KiB.
+    assert!(size_of::<Cell>() <= 384, "{}", size_of::<Cell>());
 }

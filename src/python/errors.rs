@@ -7,6 +7,13 @@ use pyo3::prelude::*;
 
 use crate::Error;
 
+pyo3::create_exception!(
+    atbr,
+    StoreFull,
+    PyMemoryError,
+    "A bounded store has no room for an entry and evicts none, or the entry alone is too large for it."
+);
+
 /// The exception that stands for `error`, its message being the error's own.
 #[cold]
 pub fn raise(error: Error) -> PyErr {
@@ -16,6 +23,7 @@ pub fn raise(error: Error) -> PyErr {
         | Error::KeyTooLong(_)
         | Error::ValueTooLong(_)
         | Error::TtlOutOfRange(_)
+        | Error::BoundTooSmall(_)
         | Error::NotAnInteger
         | Error::MalformedRow { .. }
         | Error::RowTooLong { .. }
@@ -24,6 +32,7 @@ pub fn raise(error: Error) -> PyErr {
         Error::OutOfMemory | Error::ArenaFull | Error::NotEnoughMemory { .. } => {
             PyMemoryError::new_err(message)
         }
+        Error::StoreFull => StoreFull::new_err(message),
         Error::Cancelled => PyKeyboardInterrupt::new_err(message),
         Error::Io { path, source } => match source.raw_os_error() {
             // OSError picks its own subclass by errno, FileNotFoundError for instance.

@@ -63,6 +63,7 @@ pub fn stats<'py>(py: Python<'py>, store: &Bound<'py, PyStore>) -> PyResult<Boun
         ("expiring", stats.expiring),
         ("expirations", stats.expirations),
         ("expirations_lost", stats.expirations_lost),
+        ("evictions", stats.evictions),
         ("hits", stats.hits),
         ("misses", stats.misses),
         ("shards", stats.shards),

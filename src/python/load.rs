@@ -38,6 +38,12 @@ impl LoadReport {
         self.0.replaced
     }
 
+    /// Entries that a bounded store evicted meanwhile.
+    #[getter]
+    fn evicted(&self) -> u64 {
+        self.0.evicted
+    }
+
     /// Bytes of input, tabs and newlines included.
     #[getter]
     fn bytes(&self) -> u64 {

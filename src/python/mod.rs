@@ -22,6 +22,8 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::errors::StoreFull;
+    #[pymodule_export]
     use super::expired::{ignore_expired, on_unwatched, take_expired, watch_expired};
     #[cfg(debug_assertions)]
     #[pymodule_export]

@@ -9,7 +9,7 @@ use super::gil::Release;
 use super::lookup::Reader;
 use super::store::PyStore;
 use crate::Error;
-use crate::engine::HasherKind;
+use crate::engine::{HasherKind, Limits, MIN_BYTES, OnFull};
 use crate::files::memory;
 
 /// An optional argument of which None is a value like any other.
@@ -60,6 +60,33 @@ pub fn hasher(name: &str) -> PyResult<HasherKind> {
             "hasher= must be 'fast' or 'siphash', not {name:?}"
         ))),
     }
+}
+
+/// Reads the arguments that bound a store.
+pub fn limits(maxsize: Option<u64>, max_bytes: Option<u64>, on_full: &str) -> PyResult<Limits> {
+    if maxsize == Some(0) {
+        return Err(PyValueError::new_err("maxsize= must be at least 1"));
+    }
+    if max_bytes.is_some_and(|bytes| bytes < MIN_BYTES) {
+        return Err(PyValueError::new_err(format!(
+            "max_bytes= must be at least {MIN_BYTES} (1 MiB), not {}",
+            max_bytes.unwrap_or(0)
+        )));
+    }
+    let on_full = match on_full {
+        "evict" => OnFull::Evict,
+        "error" => OnFull::Error,
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "on_full= must be 'evict' or 'error', not {on_full:?}"
+            )));
+        }
+    };
+    Ok(Limits {
+        entries: maxsize.unwrap_or(0),
+        bytes: max_bytes.unwrap_or(0),
+        on_full,
+    })
 }
 
 /// Index bytes that an entry takes where the index is sized for it, rounded up.

@@ -123,7 +123,7 @@ impl PyStore {
 #[pymethods]
 impl PyStore {
     #[new]
-    #[pyo3(signature = (*, values=None, keys=None, errors=None, capacity=0, hasher="fast", seed=None, release_gil=None, ttl=None, clock=None, share=None))]
+    #[pyo3(signature = (*, values=None, keys=None, errors=None, capacity=0, hasher="fast", seed=None, release_gil=None, ttl=None, clock=None, maxsize=None, max_bytes=None, on_full="evict", share=None))]
     #[allow(clippy::too_many_arguments)] // one for each keyword of the class
     fn new(
         py: Python<'_>,
@@ -136,6 +136,9 @@ impl PyStore {
         release_gil: Option<&str>,
         ttl: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, ManualClock>>,
+        maxsize: Option<u64>,
+        max_bytes: Option<u64>,
+        on_full: &str,
         share: Option<&Bound<'_, PyStore>>,
     ) -> PyResult<PyStore> {
         let reader = options::reader(share, keys, values, errors, release_gil)?;
@@ -152,6 +155,7 @@ impl PyStore {
             seed,
             ttl: ttl::default(ttl)?,
             clock: ttl::clock(clock),
+            limits: options::limits(maxsize, max_bytes, on_full)?,
             ..Options::default()
         };
         let store = gil::detach(py, || Store::new(&options)).map_err(raise)?;

@@ -1,6 +1,6 @@
 //! Compaction: which chunk to evacuate, and its evacuation.
 
-use super::{Arena, CHUNK_BITS};
+use super::{Arena, CHUNK_BITS, Queue};
 use crate::Result;
 use crate::engine::pool::{CHUNK, Pool};
 use crate::engine::record::Parsed;
@@ -33,7 +33,9 @@ impl Arena {
     }
 
     fn is_written(&self, number: u32) -> bool {
-        self.open.last() == Some(&number) || self.pinned.contains(&number)
+        self.open.last() == Some(&number)
+            || self.pinned.contains(&number)
+            || self.is_queue_end(number)
     }
 
     /// Chunks, dead or not; each is a step of a full compaction.
@@ -72,7 +74,7 @@ impl Arena {
             };
             position += len as u32;
             if live {
-                let to = self.append_copy(pool, from, len)?;
+                let to = self.append_copy(pool, from, len, Queue::Main)?;
                 moved(self, from, to);
                 copied += len as u64;
                 self.bury(pool, from, len);

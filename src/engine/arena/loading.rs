@@ -68,7 +68,7 @@ impl Arena {
 
     /// A bulk load has written blocks into chunks that are now adopted.
     pub(crate) fn count_blocks(&mut self, blocks: u64, bytes: u64) {
-        self.blocks += blocks;
+        self.blocks += blocks as u32;
         self.block_bytes += bytes;
     }
 

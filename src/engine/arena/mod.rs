@@ -6,6 +6,7 @@
 mod check;
 mod compact;
 mod loading;
+mod queues;
 
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
@@ -17,6 +18,8 @@ use super::table::{try_push, try_reserve};
 use crate::{Error, Result};
 
 pub(crate) use loading::OpenChunk;
+pub(crate) use queues::Queue;
+use queues::Queues;
 
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 /// So that no offset is one of the index's two marks.
@@ -27,6 +30,8 @@ const FIRST_CAPACITY: usize = 256;
 struct Meta {
     used: u16,
     dead: u16,
+    /// Of a bounded store's shard.
+    queue: Queue,
 }
 
 /// The records of one shard.
@@ -39,6 +44,8 @@ pub(crate) struct Arena {
     /// Chunks that a bulk load is writing: neither evacuated nor given back.
     pinned: Vec<u32>,
     free_numbers: Vec<u32>,
+    /// Where the store is bounded; `open` then holds chunk 0 at most.
+    queues: Option<Box<Queues>>,
     /// Chunk 0 is a small allocation that doubles up to a whole chunk.
     first_capacity: u32,
     /// Where the search for a chunk to evacuate goes on.
@@ -47,7 +54,7 @@ pub(crate) struct Arena {
     generation: u32,
     used_bytes: u64,
     dead_bytes: u64,
-    blocks: u64,
+    blocks: u32,
     block_bytes: u64,
 }
 
@@ -64,6 +71,7 @@ impl Arena {
             open: Vec::new(),
             pinned: Vec::new(),
             free_numbers: Vec::new(),
+            queues: None,
             first_capacity: 0,
             sweep: 0,
             generation: 0,
@@ -119,10 +127,11 @@ impl Arena {
         key: &[u8],
         value: &[u8],
         expiry: Expiry,
+        queue: Queue,
     ) -> Result<u32> {
         let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
         let block = record::block_for(key, value, is_block)?;
-        let offset = self.allocate(pool, len)?;
+        let offset = self.allocate(pool, len, queue)?;
         match block {
             // SAFETY: `len` bytes at `offset` were allocated for this record.
             None => unsafe { record::write_inline(self.at(offset), key, value, expiry) },
@@ -137,15 +146,18 @@ impl Arena {
     }
 
     /// Copies the bytes of a record of another chunk to the end of the log.
-    fn append_copy(&mut self, pool: &Pool, from: u32, len: usize) -> Result<u32> {
-        let offset = self.allocate(pool, len)?;
+    fn append_copy(&mut self, pool: &Pool, from: u32, len: usize, queue: Queue) -> Result<u32> {
+        let offset = self.allocate(pool, len, queue)?;
         // SAFETY: both ranges lie in chunks of this arena and do not overlap: one is new.
         unsafe { ptr::copy_nonoverlapping(self.at(from), self.at(offset), len) };
         Ok(offset)
     }
 
-    /// Room for `len` bytes at the end of the log.
-    fn allocate(&mut self, pool: &Pool, len: usize) -> Result<u32> {
+    /// Room for `len` bytes at the end of the log, or of a queue where there are queues.
+    fn allocate(&mut self, pool: &Pool, len: usize, queue: Queue) -> Result<u32> {
+        if self.queues.is_some() {
+            return self.allocate_in(pool, len, queue);
+        }
         loop {
             let Some(&number) = self.open.last() else {
                 self.open_chunk(pool)?;
@@ -168,10 +180,7 @@ impl Arena {
     fn open_chunk(&mut self, pool: &Pool) -> Result<()> {
         try_reserve(&mut self.open, 1)?;
         if self.chunks.is_empty() {
-            try_reserve(&mut self.chunks, 1)?;
-            try_reserve(&mut self.meta, 1)?;
-            self.chunks.push(NonNull::dangling());
-            self.meta.push(Meta::default());
+            self.make_first()?;
             self.open.push(0);
             return Ok(());
         }
@@ -180,6 +189,16 @@ impl Arena {
             .and_then(|()| pool.take(Pages::Later))?;
         let number = self.adopt_number(chunk);
         self.open.push(number);
+        Ok(())
+    }
+
+    /// Chunk 0, still without memory.
+    fn make_first(&mut self) -> Result<()> {
+        try_reserve(&mut self.open, 1)?;
+        try_reserve(&mut self.chunks, 1)?;
+        try_reserve(&mut self.meta, 1)?;
+        self.chunks.push(NonNull::dangling());
+        self.meta.push(Meta::default());
         Ok(())
     }
 
@@ -256,7 +275,7 @@ impl Arena {
         let old_len = self.record(offset).len;
         let (len, _) = record::encoded_len(0, record::MAX_INLINE, expiry.expires());
         let to = if len > old_len {
-            self.allocate(pool, len)?
+            self.allocate(pool, len, self.queue_of(offset))?
         } else {
             offset
         };
@@ -332,6 +351,7 @@ impl Arena {
         unsafe { record::write_dead(self.at(offset), len) };
         self.add_dead(offset, len);
         let number = offset >> CHUNK_BITS;
+        self.leave_queue(number);
         let meta = self.meta[number as usize];
         if meta.dead == meta.used {
             self.release(pool, number);
@@ -343,6 +363,7 @@ impl Arena {
         let Some(len) = self.give_up(offset) else {
             return;
         };
+        self.leave_queue(offset >> CHUNK_BITS);
         let meta = &mut self.meta[(offset >> CHUNK_BITS) as usize];
         meta.used -= len as u16;
         self.used_bytes -= len as u64;
@@ -358,8 +379,8 @@ impl Arena {
         debug_assert_eq!(meta.used, meta.dead);
         self.used_bytes -= u64::from(meta.used);
         self.dead_bytes -= u64::from(meta.dead);
-        *meta = Meta::default();
-        let is_open = self.open.contains(&number);
+        (meta.used, meta.dead) = (0, 0);
+        let is_open = self.open.contains(&number) || self.leave_order(number);
         if number == 0 {
             if !is_open && try_push(&mut self.open, 0).is_ok() {
                 // Chunk 0 is never given back: it takes records again, before the others.
@@ -385,6 +406,7 @@ impl Arena {
             + self.block_bytes as usize
             + self.chunks.capacity() * (size_of::<NonNull<u8>>() + size_of::<Meta>())
             + (self.open.capacity() + self.pinned.capacity() + self.free_numbers.capacity()) * 4
+            + self.queue_bytes()
     }
 
     /// Frees everything but the chunks that a bulk load is writing, which it gives back itself.
@@ -397,8 +419,13 @@ impl Arena {
                 pool.give(Chunk { memory });
             }
         }
+        let mut queues = self.queues.take();
+        if let Some(queues) = &mut queues {
+            **queues = Queues::default();
+        }
         *self = Arena {
             generation: self.generation.wrapping_add(1),
+            queues,
             ..Arena::new()
         };
     }

@@ -69,10 +69,14 @@ impl<'s> BulkLoad<'s> {
     /// A load with `threads` writers, of entries with this time to live; it begins with the round that a row is in.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Closed`], [`Error::TtlOutOfRange`].
+    /// [`Error::OutOfMemory`], [`Error::Closed`], [`Error::TtlOutOfRange`]; [`Error::Bounded`], because a bounded store takes
+    /// entries one by one.
     pub fn new(store: &'s Store, threads: usize, keep: Keep, ttl: Ttl) -> Result<Self> {
         if store.is_closed() {
             return Err(Error::Closed);
+        }
+        if store.cx().bounds.is_some() {
+            return Err(Error::Bounded);
         }
         let expiry = expiry_of(store, ttl)?;
         let mut writers = Vec::new();
@@ -287,7 +291,7 @@ fn merge_shard(
             shard.unpin(store.cx(), &open, false);
         }
     }
-    store.finish(cell, shard);
+    store.finish(cell, shard, 0);
     merged
 }
 

@@ -1,6 +1,6 @@
 //! Merges of many sorted entries: sequential over the groups, through a window of a few of them.
 
-use super::{Index, Item, Keys, MAX_DEPTH, MAX_GROUPS, PACKED, Sub};
+use super::{Index, Item, Keys, MAX_DEPTH, PACKED, Sub};
 use super::{capacity, groups_for, home, tag};
 use crate::Result;
 use crate::engine::table::{GROUP, GroupImage, NO_OFFSET, TOMBSTONE, Table, try_push};
@@ -75,11 +75,11 @@ impl<T: Table> Index<T> {
                 let fresh = self.tables[sub].used() == 0;
                 let slack = if fresh { 0 } else { needed / 4 };
                 let groups = groups_for(needed + slack, PACKED);
-                if groups > MAX_GROUPS && depth < MAX_DEPTH {
+                if groups > self.most_groups && depth < MAX_DEPTH {
                     let half = if fresh {
                         1
                     } else {
-                        (groups / 2 + 1).min(MAX_GROUPS)
+                        (groups / 2 + 1).min(self.most_groups)
                     };
                     self.split(sub, PACKED, half, context)?;
                 } else {

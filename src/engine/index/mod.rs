@@ -98,6 +98,8 @@ pub(crate) struct Index<T> {
     /// By the top `depth` bits of the order hash; empty while there is one table.
     directory: Vec<u16>,
     depth: u8,
+    /// A sub-table of more groups is split.
+    most_groups: u32,
     slots_moved: u64,
 }
 
@@ -115,8 +117,22 @@ impl<T: Table> Index<T> {
             tables: Vec::new(),
             directory: Vec::new(),
             depth: 0,
+            most_groups: MAX_GROUPS,
             slots_moved: 0,
         }
+    }
+
+    /// An index whose sub-tables are split at fewer groups than [`MAX_GROUPS`].
+    pub(crate) fn with_most_groups(groups: u32) -> Self {
+        Index {
+            most_groups: groups.min(MAX_GROUPS),
+            ..Index::new()
+        }
+    }
+
+    /// An empty index that splits as this one does.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::with_most_groups(self.most_groups)
     }
 
     /// Slots moved by growth, splits and shrinking since the index was made.

@@ -1,6 +1,6 @@
 //! Changes of size: growth, splits, joins, and tables made anew. Each moves one sub-table, or two.
 
-use super::{GROWN, Index, Item, Keys, MAX_DEPTH, MAX_GROUPS, PACKED, Sub};
+use super::{GROWN, Index, Item, Keys, MAX_DEPTH, PACKED, Sub};
 use super::{capacity, groups_for, home, item, tag};
 use crate::Result;
 use crate::engine::table::{GROUP, GroupImage, Table, try_push, try_reserve, try_reserve_exact};
@@ -14,7 +14,7 @@ impl<T: Table> Index<T> {
             return self.rebuild(sub, groups.max(1), keys);
         }
         let grown = groups + groups / 2 + 1;
-        if grown > MAX_GROUPS && depth < MAX_DEPTH {
+        if grown > self.most_groups && depth < MAX_DEPTH {
             self.split(sub, GROWN, groups_for(live / 2, GROWN).max(1), keys)
         } else {
             self.rebuild(sub, grown, keys)
@@ -123,7 +123,7 @@ impl<T: Table> Index<T> {
             let depth = self.tables[sub].depth;
             let share = (expected >> depth).min(u32::MAX as usize / 100) as u32;
             let groups = groups_for(share, PACKED).max(1);
-            if groups > MAX_GROUPS && depth < MAX_DEPTH {
+            if groups > self.most_groups && depth < MAX_DEPTH {
                 // Both halves are visited again: one here, one at the end.
                 self.split(sub, PACKED, 1, keys)?;
             } else {
@@ -166,7 +166,7 @@ impl<T: Table> Index<T> {
             if depth == 0
                 || buddy == sub
                 || self.tables[buddy].depth != depth
-                || groups_for(joined, PACKED) > MAX_GROUPS / 2
+                || groups_for(joined, PACKED) > self.most_groups / 2
             {
                 slot = (slot & !(span - 1)) + span;
                 continue;

@@ -295,6 +295,16 @@ impl<T: Table> Shard<T> {
         }
     }
 
+    /// Has [`Shard::sweep`] look at what is due by `now` to the millisecond; needs one that found nothing due.
+    pub(crate) fn sweep_exactly(&mut self, now: u64) {
+        if let Some(expiring) = &mut self.expiring {
+            expiring.wheel.fire_current(now);
+            if let Some(before) = &mut expiring.before {
+                before.fire_current(now);
+            }
+        }
+    }
+
     /// Compaction waits until nothing is due: chunks whose entries all expire need no copying.
     fn compact_after_sweeping(&mut self, cx: &Context) -> Swept {
         self.tend_wheel(cx);

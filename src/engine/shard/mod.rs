@@ -1,13 +1,16 @@
 //! One shard: an index, an arena and, once something in it expires, a time wheel; single-threaded. It knows no lock and
 //! no other shard.
 
+mod evict;
 mod expiry;
+mod ghost;
 mod loading;
 mod write;
 
 use std::borrow::Cow;
 
 use super::arena::Arena;
+use super::bounds::Bounds;
 use super::expired::ExpiredQueue;
 use super::hash::Placer;
 use super::index::{Found, Index, Keys};
@@ -17,6 +20,7 @@ use super::table::{Table, try_copy};
 use super::ttl::{Time, Ttl};
 use crate::{Error, Result};
 
+use evict::Eviction;
 use expiry::Expiring;
 pub(crate) use loading::Gain;
 
@@ -60,6 +64,17 @@ pub(crate) struct Context {
     pub(crate) placer: Placer,
     pub(crate) time: Time,
     pub(crate) expired: ExpiredQueue,
+    /// None where nothing is bounded.
+    pub(crate) bounds: Option<Bounds>,
+}
+
+impl Context {
+    /// Gives places of entries back, where their number is bounded.
+    fn give_entries(&self, entries: u64) {
+        if let Some(bounds) = &self.bounds {
+            bounds.give_entries(entries);
+        }
+    }
 }
 
 /// Work done by writes, in slots and bytes: the bound on pauses.
@@ -67,8 +82,8 @@ pub(crate) struct Context {
 pub(crate) struct Work {
     pub(crate) slots_moved: u64,
     pub(crate) bytes_copied: u64,
-    pub(crate) most_slots_moved: u64,
-    pub(crate) most_bytes_copied: u64,
+    pub(crate) most_slots_moved: u32,
+    pub(crate) most_bytes_copied: u32,
 }
 
 /// One shard.
@@ -83,6 +98,8 @@ pub(crate) struct Shard<T> {
     expiring: Option<Box<Expiring>>,
     /// Entries that were taken out because they had expired.
     expirations: u64,
+    /// Of a bounded store's shard.
+    eviction: Option<Box<Eviction>>,
     closed: bool,
 }
 
@@ -132,6 +149,7 @@ impl<T: Table> Shard<T> {
             },
             expiring: None,
             expirations: 0,
+            eviction: None,
             closed: false,
         }
     }
@@ -152,8 +170,13 @@ impl<T: Table> Shard<T> {
     /// The entry of a key, unless it has expired.
     #[inline]
     fn look_up(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Record<'_>> {
+        Some(self.look_up_at(cx, order, key)?.0)
+    }
+
+    #[inline(always)]
+    fn look_up_at(&self, cx: &Context, order: u32, key: &[u8]) -> Option<(Record<'_>, u32)> {
         let mut hit = None;
-        self.index.find(order, |offset| {
+        let found = self.index.find(order, |offset| {
             let record = self.arena.record(offset);
             let same = record.key == key;
             if same {
@@ -161,13 +184,16 @@ impl<T: Table> Shard<T> {
             }
             same
         })?;
-        hit.filter(|record| !cx.time.is_over(record.expiry.deadline))
+        let record = hit.filter(|record| !cx.time.is_over(record.expiry.deadline))?;
+        Some((record, found.offset))
     }
 
-    /// The value of a key.
+    /// The value of a key, which counts as a use of it.
     #[inline]
     pub(crate) fn get(&self, cx: &Context, order: u32, key: &[u8]) -> Option<ValueRef<'_>> {
-        self.look_up(cx, order, key).map(|record| record.value)
+        let (record, offset) = self.look_up_at(cx, order, key)?;
+        self.visit(offset);
+        Some(record.value)
     }
 
     #[inline]
@@ -268,6 +294,7 @@ impl<T: Table> Shard<T> {
 
     /// Takes everything out, and gives the memory back.
     pub(crate) fn clear(&mut self, cx: &Context) {
+        cx.give_entries(self.entries);
         let index = &self.index;
         self.arena.clear(&cx.pool, |visit| index.for_each(visit));
         *self = Shard {
@@ -275,6 +302,8 @@ impl<T: Table> Shard<T> {
             closed: self.closed,
             work: self.work,
             expirations: self.expirations,
+            eviction: self.eviction.take(),
+            index: self.index.emptied(),
             ..Shard::new()
         };
     }

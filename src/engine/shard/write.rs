@@ -1,6 +1,7 @@
 //! Writes. Each does a bounded amount of work, and either all of it or nothing.
 
 use super::{Change, Context, Entry, Shard, Work};
+use crate::engine::arena::Queue;
 use crate::engine::index::Found;
 use crate::engine::record::{Expiry, ValueRef};
 use crate::engine::table::{Table, try_copy, try_reserve_exact};
@@ -42,6 +43,7 @@ impl<T: Table> Shard<T> {
     ) -> Result<bool> {
         let deadline = cx.time.deadline(ttl)?;
         let old = self.old(cx, order, key)?;
+        self.take_first_entry(cx)?;
         let before = self.work;
         self.put(cx, order, key, value, deadline, &old)?;
         self.finish_write(cx, before);
@@ -57,35 +59,71 @@ impl<T: Table> Shard<T> {
         deadline: u64,
         old: &Old,
     ) -> Result<()> {
+        let Some(found) = old.found else {
+            return self.insert(cx, order, key, value, deadline);
+        };
         let armed = self.arm(cx, deadline, old.expiry)?;
-        match old.found {
-            None => self.insert(cx, order, key, value, armed.expiry)?,
-            Some(found) => {
-                let old_len = self.arena.record(found.offset).value.len() as u64;
-                let told = self.tell_expired(cx, found, old.live);
-                if !self.arena.overwrite(found.offset, key, value, armed.expiry) {
-                    let offset = self.arena.append(&cx.pool, key, value, armed.expiry)?;
-                    self.index.replace(found, order, offset);
-                    self.arena.kill(&cx.pool, found.offset);
-                }
-                told.count(cx, &mut self.expirations);
-                self.value_bytes = self.value_bytes - old_len + value.len() as u64;
-            }
+        let old_len = self.arena.record(found.offset).value.len() as u64;
+        let told = self.tell_expired(cx, found, old.live);
+        let mut at = found.offset;
+        if !self.arena.overwrite(at, key, value, armed.expiry) {
+            let queue = self.arena.queue_of(at);
+            at = self
+                .arena
+                .append(&cx.pool, key, value, armed.expiry, queue)?;
+            self.index.replace(found, order, at);
+            self.arena.kill(&cx.pool, found.offset);
         }
+        self.visit(at);
+        told.count(cx, &mut self.expirations);
+        self.value_bytes = self.value_bytes - old_len + value.len() as u64;
         self.work.bytes_copied += (key.len() + value.len()) as u64;
         self.enter(cx, order, armed, old.expiry);
         Ok(())
     }
 
+    /// Writes a new key.
     fn insert(
         &mut self,
         cx: &Context,
         order: u32,
         key: &[u8],
         value: &[u8],
-        expiry: Expiry,
+        deadline: u64,
     ) -> Result<()> {
-        let offset = self.arena.append(&cx.pool, key, value, expiry)?;
+        // Evicts before anything else, because that works on the index and on the wheel.
+        let queue = self.admit(cx, order)?;
+        let inserted = self.arm(cx, deadline, Expiry::NEVER).and_then(|armed| {
+            let offset = self.insert_into(cx, order, key, value, armed.expiry, queue)?;
+            Ok((armed, offset))
+        });
+        let (armed, offset) = match inserted {
+            Ok(inserted) => inserted,
+            Err(error) => {
+                cx.give_entries(1);
+                return Err(error);
+            }
+        };
+        self.entries += 1;
+        self.key_bytes += key.len() as u64;
+        self.value_bytes += value.len() as u64;
+        self.work.bytes_copied += (key.len() + value.len()) as u64;
+        self.enter(cx, order, armed, Expiry::NEVER);
+        self.make_up_for(cx, offset);
+        Ok(())
+    }
+
+    /// Writes a record and its slot; returns where the record is.
+    fn insert_into(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+        queue: Queue,
+    ) -> Result<u32> {
+        let offset = self.arena.append(&cx.pool, key, value, expiry, queue)?;
         let moved = self.index.slots_moved();
         let keys = super::ArenaKeys {
             arena: &self.arena,
@@ -96,10 +134,7 @@ impl<T: Table> Shard<T> {
             return Err(error);
         }
         self.work.slots_moved += self.index.slots_moved() - moved;
-        self.entries += 1;
-        self.key_bytes += key.len() as u64;
-        self.value_bytes += value.len() as u64;
-        Ok(())
+        Ok(offset)
     }
 
     pub(super) fn remove(&mut self, cx: &Context, found: Found) {
@@ -115,6 +150,7 @@ impl<T: Table> Shard<T> {
         self.index.remove(found, &keys);
         self.work.slots_moved += self.index.slots_moved() - moved;
         self.arena.kill(&cx.pool, found.offset);
+        cx.give_entries(1);
         self.entries -= 1;
         self.key_bytes -= key_len as u64;
         self.value_bytes -= value_len as u64;
@@ -143,12 +179,16 @@ impl<T: Table> Shard<T> {
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let old = self.old(cx, order, key)?;
+        self.take_first_entry(cx)?;
         let before = self.work;
         let entry = old.found.filter(|_| old.live).map(|found| Entry {
             value: self.arena.record(found.offset).value,
             time_left: cx.time.left(old.expiry.deadline),
         });
         let (change, result) = decide(entry)?;
+        if let (Some(found), true) = (old.found, old.live) {
+            self.visit(found.offset);
+        }
         let kept = |cx: &Context| {
             if old.live {
                 Ok(old.expiry.deadline)
@@ -247,8 +287,9 @@ impl<T: Table> Shard<T> {
         let work = &mut self.work;
         let slots = work.slots_moved - before.slots_moved;
         let bytes = work.bytes_copied - before.bytes_copied;
-        work.most_slots_moved = work.most_slots_moved.max(slots);
-        work.most_bytes_copied = work.most_bytes_copied.max(bytes);
+        let bounded = |count: u64| count.min(u32::MAX.into()) as u32;
+        work.most_slots_moved = work.most_slots_moved.max(bounded(slots));
+        work.most_bytes_copied = work.most_bytes_copied.max(bounded(bytes));
     }
 
     pub(super) fn evacuate(&mut self, cx: &Context, chunk: u32) -> Result<()> {

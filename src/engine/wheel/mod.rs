@@ -166,6 +166,15 @@ impl Wheel {
         }
     }
 
+    /// Has the slot of `now` fire before its tick is over, for who wants what is due by now to the millisecond. Needs a
+    /// [`Wheel::take_due`] that left nothing at `now`; another one then hands the slot's entries out, due or not.
+    pub(crate) fn fire_current(&mut self, now: u64) {
+        let slot = digit(self.position, 0);
+        if self.position == tick_of(now) && self.firing.is_empty() && self.levels[0].has(slot) {
+            self.firing = self.levels[0].take(slot);
+        }
+    }
+
     /// Moves entries into `out` whatever their time, and returns how many; fewer than `out` holds means that none are
     /// left. Those left may fire too early.
     pub(crate) fn take_any(&mut self, out: &mut [u32]) -> usize {

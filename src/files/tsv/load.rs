@@ -107,8 +107,10 @@ pub fn load(
         ticker: Ticker::new(progress, &shared, totals),
         report: LoadReport::default(),
     };
+    let evictions = store.evictions();
     let outcome = opened.and_then(|(file, len)| load.run(&file, len));
     let mut report = load.report;
+    report.evicted = store.evictions() - evictions;
     report.seconds = load.ticker.seconds();
     match outcome {
         Ok(()) => Ok(report),
@@ -129,7 +131,8 @@ pub(super) struct Load<'a> {
 
 impl Load<'_> {
     fn run(&mut self, file: &std::fs::File, len: u64) -> Result<()> {
-        if len < self.options.bulk_from {
+        // A bounded store decides for each row what it drops.
+        if len < self.options.bulk_from || self.store.is_bounded() {
             self.one_by_one(&mut ReadInput::new(file))?;
         } else {
             let mapped = mapped::Mapped::new(file, len).map_err(|error| self.io(error))?;

@@ -26,6 +26,7 @@ pub struct Progress {
 ///     rows: 212_969,
 ///     new: 212_969,
 ///     replaced: 0,
+///     evicted: 0,
 ///     bytes: 117_362_571,
 ///     seconds: 1.178468,
 /// };
@@ -39,6 +40,8 @@ pub struct LoadReport {
     pub new: u64,
     /// Of these, rows that replaced a value: one from before the load or one of an earlier row.
     pub replaced: u64,
+    /// Entries that a bounded store evicted while the load ran.
+    pub evicted: u64,
     /// Bytes of input that these rows took, tabs and newlines included.
     pub bytes: u64,
     /// Seconds that the load took.

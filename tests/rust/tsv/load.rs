@@ -305,6 +305,7 @@ fn report_reads_as_the_four_lines_in_the_units_of_2012() {
         rows: 212_969,
         new: 212_969,
         replaced: 0,
+        evicted: 0,
         bytes: 117_362_571,
         seconds: 1.178468,
     };

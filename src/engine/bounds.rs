@@ -1,0 +1,189 @@
+//! The bounds of a store: how many entries and bytes it may hold, and how many it does. Knows no shards.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::pool::CHUNK;
+use crate::{Error, Result};
+
+/// Bytes that a write may need beside a large value: a chunk in each of a shard's two queues.
+pub(crate) const ROOM_OF_A_WRITE: u64 = 2 * CHUNK as u64;
+/// The smallest bound in bytes.
+pub const MIN_BYTES: u64 = 1 << 20;
+
+/// What happens to a write that finds no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// Other entries make room: first those that have expired.
+    #[default]
+    Evict,
+    /// It ends in [`Error::StoreFull`].
+    Error,
+}
+
+/// Bounds that a store is made with; 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most entries.
+    pub entries: u64,
+    /// Most bytes that the store may allocate, at least [`MIN_BYTES`].
+    pub bytes: u64,
+    /// What to do at the bound.
+    pub on_full: OnFull,
+}
+
+const MIN_SHARD_BITS: u32 = 7;
+const MAX_SHARD_BITS: u32 = 12;
+/// A store made for more entries than this in each of its shards gets more shards than the usual 128.
+const ENTRIES_PER_SHARD: u64 = 1 << 16;
+/// A bounded store has as many shards of so many entries, or bytes, as fit, up to the usual number.
+const FEWEST_ENTRIES: u64 = 2_048;
+const FEWEST_BYTES: u64 = 1 << 20;
+/// What a shard's entries take where a store is bounded in bytes: about `ENTRIES_PER_SHARD` small ones.
+const BYTES_PER_SHARD: u64 = 8 << 20;
+
+impl Limits {
+    /// The number of shards, as a power of two, of a store made for so many entries.
+    pub(crate) fn shard_bits(&self, capacity: usize) -> u32 {
+        let bits = |shards: u64| shards.max(1).ilog2();
+        let wanted = |shards: u64| (bits(shards) + 1).clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
+        let mut wanted_bits = wanted(capacity as u64 / ENTRIES_PER_SHARD);
+        if self.entries != 0 {
+            let most = wanted(self.entries / ENTRIES_PER_SHARD);
+            wanted_bits = wanted_bits
+                .max(most)
+                .min(bits(self.entries / FEWEST_ENTRIES));
+        }
+        if self.bytes != 0 {
+            let most = wanted(self.bytes / BYTES_PER_SHARD);
+            wanted_bits = wanted_bits.max(most).min(bits(self.bytes / FEWEST_BYTES));
+        }
+        wanted_bits
+    }
+
+    /// Most groups of a sub-table of the index: while one is rebuilt it is there twice, which is to be little against the bound.
+    pub(crate) fn groups(&self) -> u32 {
+        match self.bytes {
+            0 => u32::MAX,
+            bytes => (bytes >> 17).clamp(8, 1 << 16) as u32,
+        }
+    }
+
+    pub(crate) fn are_set(&self) -> bool {
+        self.entries != 0 || self.bytes != 0
+    }
+
+    /// # Errors
+    /// [`Error::BoundTooSmall`].
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.bytes != 0 && self.bytes < MIN_BYTES {
+            return Err(Error::BoundTooSmall(self.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// What a store holds against its bounds.
+pub(crate) struct Bounds {
+    limits: Limits,
+    /// Of the bound in bytes, what entries may take: the rest is for what comes and goes with them.
+    bytes_for_entries: u64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Bounds {
+    /// None where nothing is bounded. `fixed` bytes are the store's before any entry.
+    pub(crate) fn new(limits: Limits, fixed: u64) -> Option<Bounds> {
+        limits.are_set().then(|| Bounds {
+            limits,
+            // 1/128 for expired entries that wait for a callback, 1/128 for free chunks and indexes that are rebuilt.
+            bytes_for_entries: limits.bytes - limits.bytes / 64,
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(fixed),
+        })
+    }
+
+    pub(crate) fn evicts(&self) -> bool {
+        self.limits.on_full == OnFull::Evict
+    }
+
+    pub(crate) fn bounds_bytes(&self) -> bool {
+        self.limits.bytes != 0
+    }
+
+    /// Bytes of expired entries that may wait for a callback.
+    pub(crate) fn bytes_for_expired(&self) -> usize {
+        if self.bounds_bytes() {
+            (self.limits.bytes / 128) as usize
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Takes the place of one entry; false where there is none.
+    pub(crate) fn take_entry(&self) -> bool {
+        let most = self.most_entries();
+        let more = |entries| (entries < most).then_some(entries + 1);
+        self.entries
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    /// Whether the next entry, or the next chunk, may be one too many.
+    pub(crate) fn is_at_bound(&self) -> bool {
+        self.entries() >= self.most_entries() || self.is_nearly_full()
+    }
+
+    pub(crate) fn most_entries(&self) -> u64 {
+        match self.limits.entries {
+            0 => u64::MAX,
+            most => most,
+        }
+    }
+
+    /// Gives the places of so many entries back.
+    pub(crate) fn give_entries(&self, entries: u64) {
+        self.entries.fetch_sub(entries, Ordering::Relaxed);
+    }
+
+    /// Entries, or places taken for them: never more than the bound.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Takes bytes in advance; false where they do not fit.
+    pub(crate) fn take_bytes(&self, bytes: u64) -> bool {
+        if !self.bounds_bytes() {
+            return true;
+        }
+        let more = |used: u64| Some(used + bytes).filter(|&sum| sum <= self.bytes_for_entries);
+        self.bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    /// Whether the next chunk may be one too many.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.bounds_bytes()
+            && self.bytes.load(Ordering::Relaxed) + 2 * ROOM_OF_A_WRITE > self.bytes_for_entries
+    }
+
+    /// Whether so many bytes could fit into an empty store.
+    pub(crate) fn could_hold(&self, bytes: u64) -> bool {
+        !self.bounds_bytes() || bytes + 2 * ROOM_OF_A_WRITE <= self.bytes_for_entries
+    }
+
+    /// Settles what was taken in advance, and what is used in fact.
+    pub(crate) fn settle(&self, taken: u64, before: u64, now: u64) {
+        if self.bounds_bytes() {
+            self.bytes.fetch_add(now, Ordering::Relaxed);
+            self.bytes.fetch_sub(before + taken, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn give_bytes(&self, bytes: u64) {
+        if self.bounds_bytes() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Eviction: which entry of a bounded store's shard makes room for a new one. The shape is S3-FIFO's (Yang et al. 2023) with one
+//! visited bit: new entries pass a window; what was read there goes on to the main queue, a clock; keys that were evicted lately
+//! go there at once, if the entry at the clock's hand has not been read. `benches/policies.rs` holds it against others.
+
+use super::ghost::Ghost;
+use super::{Context, Shard};
+use crate::engine::arena::{Arena, Queue};
+use crate::engine::index::{Found, Index};
+use crate::engine::table::{Table, try_box};
+use crate::{Error, Result};
+
+/// Entries that one eviction lets stay because they were read; then the next one goes, read or not.
+const MOST_TURNS: usize = 16;
+/// The window's share of the entries, in percent.
+const WINDOW_PERCENT: u64 = 5;
+
+/// What a shard knows for evicting.
+#[derive(Default)]
+pub(super) struct Eviction {
+    ghost: Ghost,
+    /// Where the entry is that was written last: reading it right away does not count, and it is not evicted.
+    newest: Option<u32>,
+    evictions: u64,
+    /// Bytes that came to a full store and are to be evicted.
+    debt: usize,
+    /// Bytes of the shard that the store's bounds know of.
+    accounted: u64,
+    /// Whether an empty shard has taken the place of an entry before it knew what a write wants.
+    has_entry: bool,
+}
+
+impl<T: Table> Shard<T> {
+    /// An empty shard of a bounded store, whose sub-tables have at most so many groups.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn bounded(groups: u32) -> Result<Self> {
+        Ok(Shard {
+            index: Index::with_most_groups(groups),
+            arena: Arena::with_queues()?,
+            eviction: Some(try_box(Eviction::default())?),
+            ..Shard::new()
+        })
+    }
+
+    /// Where the shard is empty: takes the place of one entry before a write does anything, because it has none to evict.
+    ///
+    /// # Errors
+    /// [`Error::NothingToEvict`].
+    pub(super) fn take_first_entry(&mut self, cx: &Context) -> Result<()> {
+        if let (Some(bounds), Some(eviction)) = (&cx.bounds, &mut self.eviction)
+            && self.entries == 0
+            && !eviction.has_entry
+        {
+            if !bounds.take_entry() {
+                return Err(Error::NothingToEvict);
+            }
+            eviction.has_entry = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the place back that [`Shard::take_first_entry`] took and no write needed.
+    fn give_first_entry(&mut self, cx: &Context) {
+        if let Some(eviction) = &mut self.eviction
+            && std::mem::take(&mut eviction.has_entry)
+        {
+            cx.give_entries(1);
+        }
+    }
+
+    /// Takes the place of one entry for a new key, evicting where there is none; returns the queue for its record.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`].
+    pub(super) fn admit(&mut self, cx: &Context, order: u32) -> Result<Queue> {
+        let Some(bounds) = &cx.bounds else {
+            return Ok(Queue::Window);
+        };
+        if let Some(eviction) = &mut self.eviction {
+            if std::mem::take(&mut eviction.has_entry) {
+                return Ok(Queue::Window);
+            }
+            // Any entry may go.
+            eviction.newest = None;
+        }
+        let mut queue = Queue::Window;
+        let mut asked = false;
+        let mut overtakes = |shard: &mut Self| {
+            let first = !std::mem::replace(&mut asked, true);
+            first && shard.overtakes(cx, order)
+        };
+        if bounds.is_nearly_full() && bounds.evicts() && overtakes(self) {
+            queue = Queue::Main;
+        }
+        while !bounds.take_entry() {
+            if self.expire_some(cx) {
+                continue;
+            }
+            if !bounds.evicts() {
+                return Err(Error::StoreFull);
+            }
+            if overtakes(self) {
+                queue = Queue::Main;
+            } else if !self.evict(cx) {
+                return Err(Error::StoreFull);
+            }
+        }
+        Ok(queue)
+    }
+
+    /// Whether a new key was evicted lately and is worth more than the entry at the hand, which is dropped then. Otherwise the
+    /// hand turns.
+    fn overtakes(&mut self, cx: &Context, order: u32) -> bool {
+        if !self.eviction.as_ref().is_some_and(|e| e.ghost.has(order)) {
+            return false;
+        }
+        let Some(oldest) = self.arena.oldest(Queue::Main) else {
+            return false;
+        };
+        let visited = self.arena.is_visited(oldest);
+        if visited {
+            self.turn(cx, oldest);
+        } else {
+            self.drop_entry(cx, oldest);
+        }
+        !visited
+    }
+
+    /// After a new record: moves the window on, or evicts as many bytes as have come.
+    pub(super) fn make_up_for(&mut self, cx: &Context, offset: u32) {
+        let (Some(bounds), Some(eviction)) = (&cx.bounds, &mut self.eviction) else {
+            return;
+        };
+        eviction.newest = Some(offset);
+        if !bounds.is_nearly_full() || !bounds.evicts() {
+            eviction.debt = 0;
+            return self.shorten_window(cx);
+        }
+        eviction.debt += self.arena.record(offset).len;
+        while self.eviction.as_ref().is_some_and(|e| e.debt > 0) && self.evict(cx) {}
+    }
+
+    /// Evicts one entry, not the one that was written last; false where there is no other. What has expired goes first.
+    pub(crate) fn evict(&mut self, cx: &Context) -> bool {
+        if self.expire_some(cx) {
+            return true;
+        }
+        let entries = self.entries;
+        if let Some(eviction) = &mut self.eviction {
+            // Without memory it remembers less.
+            let _ = eviction.ghost.grow(entries);
+        }
+        let newest = self.newest();
+        let candidate = self.arena.oldest(Queue::Window);
+        let Some(candidate) = candidate.filter(|_| self.window_is_full(1)) else {
+            let victim = self.victim(cx).or(candidate);
+            return victim.is_some_and(|victim| self.drop_entry(cx, victim));
+        };
+        if Some(candidate) == newest {
+            let victim = self.victim(cx);
+            return victim.is_some_and(|victim| self.drop_entry(cx, victim));
+        }
+        if self.arena.is_visited(candidate)
+            && let Some(victim) = self.victim(cx)
+        {
+            self.drop_entry(cx, victim);
+            self.turn(cx, candidate);
+            return true;
+        }
+        let order = self.order_of(cx, candidate);
+        if let Some(eviction) = &mut self.eviction {
+            eviction.ghost.put(order);
+        }
+        self.drop_entry(cx, candidate)
+    }
+
+    /// Whether the window has more than its share once so many entries have come.
+    fn window_is_full(&self, coming: u64) -> bool {
+        let window = self.arena.in_queue(Queue::Window) + coming;
+        window > (self.entries * WINDOW_PERCENT / 100).max(1)
+    }
+
+    /// While there is room the window's oldest entry goes on as it is.
+    fn shorten_window(&mut self, cx: &Context) {
+        if self.window_is_full(0)
+            && let Some(oldest) = self.arena.oldest(Queue::Window)
+            && Some(oldest) != self.newest()
+        {
+            self.move_on(cx, oldest);
+        }
+    }
+
+    /// The entry of the main queue that goes next: those that were read since they were last asked stay.
+    fn victim(&mut self, cx: &Context) -> Option<u32> {
+        for _ in 0..MOST_TURNS {
+            let oldest = self.arena.oldest(Queue::Main)?;
+            let stays = self.arena.is_visited(oldest) || Some(oldest) == self.newest();
+            if !stays || !self.turn(cx, oldest) {
+                break;
+            }
+        }
+        let oldest = self.arena.oldest(Queue::Main);
+        oldest.filter(|_| oldest != self.newest())
+    }
+
+    /// Moves an entry to the end of the main queue as if it had not been read; false where there is no memory for it.
+    fn turn(&mut self, cx: &Context, offset: u32) -> bool {
+        self.arena.take_visited(offset);
+        self.move_on(cx, offset)
+    }
+
+    fn move_on(&mut self, cx: &Context, offset: u32) -> bool {
+        let order = self.order_of(cx, offset);
+        let Ok(to) = self.arena.move_to(&cx.pool, offset, Queue::Main) else {
+            return false;
+        };
+        if let Some(found) = self.index.find(order, |o| o == offset) {
+            self.index.replace(found, order, to);
+        }
+        if let Some(eviction) = &mut self.eviction
+            && eviction.newest == Some(offset)
+        {
+            eviction.newest = Some(to);
+        }
+        true
+    }
+
+    /// Takes an entry out to make room, and says whether it did.
+    fn drop_entry(&mut self, cx: &Context, offset: u32) -> bool {
+        let order = self.order_of(cx, offset);
+        let Some(found) = self.index.find(order, |o| o == offset) else {
+            debug_assert!(false, "every live record is in the index");
+            return false;
+        };
+        self.evict_found(cx, found);
+        true
+    }
+
+    fn evict_found(&mut self, cx: &Context, found: Found) {
+        let record = self.arena.record(found.offset);
+        let live = !cx.time.is_over(record.expiry.deadline);
+        let freed = record.len + record.value.block_len();
+        let told = self.tell_expired(cx, found, live);
+        self.remove(cx, found);
+        told.count(cx, &mut self.expirations);
+        if let Some(eviction) = &mut self.eviction {
+            eviction.evictions += u64::from(live);
+            eviction.debt = eviction.debt.saturating_sub(freed);
+        }
+    }
+
+    /// Takes out a few entries that have expired; says whether there were any.
+    pub(crate) fn expire_some(&mut self, cx: &Context) -> bool {
+        let now = cx.time.now();
+        while self.next_due() <= now {
+            let swept = self.sweep(cx, now);
+            if swept.expired > 0 || !swept.more {
+                return swept.expired > 0;
+            }
+        }
+        false
+    }
+
+    fn newest(&self) -> Option<u32> {
+        self.eviction.as_ref().and_then(|e| e.newest)
+    }
+
+    fn order_of(&self, cx: &Context, offset: u32) -> u32 {
+        cx.placer.place(self.arena.record(offset).key).order
+    }
+
+    /// Notes that an entry is of use, unless it has only just come.
+    #[inline]
+    pub(super) fn visit(&self, offset: u32) {
+        if let Some(eviction) = &self.eviction
+            && eviction.newest != Some(offset)
+        {
+            self.arena.mark_visited(offset);
+        }
+    }
+
+    /// Takes so many bytes in advance, evicting until they are there; false where that is not enough.
+    pub(crate) fn make_room(&mut self, cx: &Context, bytes: u64) -> bool {
+        let Some(bounds) = &cx.bounds else {
+            return true;
+        };
+        while !bounds.take_bytes(bytes) {
+            if !(self.expire_some(cx) || bounds.evicts() && self.evict(cx)) {
+                return false;
+            }
+            self.settle(cx, 0);
+        }
+        true
+    }
+
+    /// Tells the store's bounds what the shard holds by now; `taken` bytes were taken in advance.
+    pub(crate) fn settle(&mut self, cx: &Context, taken: u64) {
+        self.give_first_entry(cx);
+        let (Some(bounds), Some(_)) = (&cx.bounds, &self.eviction) else {
+            return;
+        };
+        if !bounds.bounds_bytes() {
+            return;
+        }
+        let now = self.bytes() as u64;
+        if let Some(eviction) = &mut self.eviction {
+            let before = std::mem::replace(&mut eviction.accounted, now);
+            bounds.settle(taken, before, now);
+        }
+    }
+
+    /// Bytes that the shard has allocated, the pool's chunks that it holds included.
+    fn bytes(&self) -> usize {
+        self.index.bytes()
+            + self.arena.bytes()
+            + self.arena.chunk_bytes()
+            + self.wheel_bytes()
+            + self.eviction_bytes()
+    }
+
+    /// Bytes that the shard keeps for evicting.
+    pub(crate) fn eviction_bytes(&self) -> usize {
+        self.eviction
+            .as_ref()
+            .map_or(0, |e| size_of::<Eviction>() + e.ghost.bytes())
+    }
+
+    pub(crate) fn evictions(&self) -> u64 {
+        self.eviction.as_ref().map_or(0, |e| e.evictions)
+    }
+}
