@@ -7,6 +7,7 @@
 
 use super::{ArenaKeys, Context, Shard};
 use crate::Result;
+use crate::engine::arena::Arena;
 use crate::engine::expired::Told;
 use crate::engine::index::{Found, Keys};
 use crate::engine::record::{Expiry, InWheel};
@@ -39,6 +40,15 @@ impl Expiring {
             InWheel::Odd
         } else {
             InWheel::Even
+        }
+    }
+
+    /// What records call the wheel before.
+    fn name_before(&self) -> InWheel {
+        if self.odd {
+            InWheel::Even
+        } else {
+            InWheel::Odd
         }
     }
 
@@ -198,49 +208,65 @@ impl<T: Table> Shard<T> {
         if taken < hashes.len() {
             expiring.before = None;
         }
-        let name = expiring.name();
+        let name = expiring.name_before();
         for &hash in &hashes[..taken] {
-            let found =
-                self.find_expiring(cx, hash, |e| e.wheel != name && e.wheel != InWheel::None);
-            if let Some((found, expiry)) = found {
-                self.reenter(hash, found.offset, expiry.deadline);
-            }
+            self.reenter(cx, hash, name);
         }
     }
 
-    /// An entry with this order hash that has a deadline and is `wanted`.
-    fn find_expiring(
-        &self,
-        cx: &Context,
-        hash: u32,
-        wanted: impl Fn(Expiry) -> bool,
-    ) -> Option<(Found, Expiry)> {
-        let mut expiry = Expiry::NEVER;
-        let found = self.index.find(hash, |offset| {
+    /// An entry with this order hash that has expired.
+    fn find_expired(&self, cx: &Context, hash: u32, now: u64) -> Option<Found> {
+        self.index.find(hash, |offset| {
             let record = self.arena.record(offset);
-            expiry = record.expiry;
-            expiry.expires() && wanted(expiry) && cx.placer.place(record.key).order == hash
-        })?;
-        Some((found, expiry))
+            let Expiry { deadline, .. } = record.expiry;
+            deadline != 0 && deadline <= now && cx.placer.place(record.key).order == hash
+        })
     }
 
-    /// Enters a record into the wheel whose entry was taken out.
-    fn reenter(&mut self, hash: u32, offset: u32, deadline: u64) {
-        let Some(expiring) = &mut self.expiring else {
+    /// Enters the records with this order hash whose entry was taken out of the wheel `from`. One entry stands for all of
+    /// them, as after a load.
+    fn reenter(&mut self, cx: &Context, hash: u32, from: InWheel) {
+        let Shard {
+            index,
+            arena,
+            expiring: Some(expiring),
+            ..
+        } = self
+        else {
             return;
         };
-        let wheel = match expiring.wheel.reserve(deadline, 1) {
+        let deadline_of = |arena: &Arena, offset| {
+            let record = arena.record(offset);
+            let Expiry { deadline, wheel } = record.expiry;
+            let is_meant = deadline != 0 && wheel == from;
+            (is_meant && cx.placer.place(record.key).order == hash).then_some(deadline)
+        };
+        let mut soonest = u64::MAX;
+        index.find(hash, |offset| {
+            soonest = deadline_of(arena, offset).map_or(soonest, |at| soonest.min(at));
+            false
+        });
+        if soonest == u64::MAX {
+            return;
+        }
+        let wheel = match expiring.wheel.reserve(soonest, 1) {
             Ok(()) => {
-                expiring.wheel.insert(hash, deadline);
+                expiring.wheel.insert(hash, soonest);
                 expiring.name()
             }
-            Err(_) => {
-                // Nobody sees it once it has expired, and the next compaction finds it.
-                expiring.unknown += 1;
-                InWheel::None
-            }
+            // Nobody sees them once they have expired, and the next compaction finds them.
+            Err(_) => InWheel::None,
         };
-        self.arena.write_expiry(offset, Expiry { deadline, wheel });
+        if wheel == from {
+            return;
+        }
+        index.find(hash, |offset| {
+            if let Some(deadline) = deadline_of(arena, offset) {
+                arena.write_expiry(offset, Expiry { deadline, wheel });
+                expiring.unknown += u64::from(wheel == InWheel::None);
+            }
+            false
+        });
     }
 
     /// When the wheel has to be looked at; `u64::MAX`: not at all.
@@ -262,10 +288,9 @@ impl<T: Table> Shard<T> {
         let mut name = expiring.name();
         let mut taken = expiring.wheel.take_due(now, &mut hashes);
         if let (0, Some(before)) = (taken, &mut expiring.before) {
-            name = if expiring.odd {
-                InWheel::Even
-            } else {
-                InWheel::Odd
+            name = match name {
+                InWheel::Odd => InWheel::Even,
+                _ => InWheel::Odd,
             };
             taken = before.take_due(now, &mut hashes);
         }
@@ -276,15 +301,13 @@ impl<T: Table> Shard<T> {
         hashes.iter().for_each(|&hash| self.prefetch_record(hash));
         let mut expired = 0;
         for &hash in hashes.iter() {
-            if let Some((found, _)) = self.find_expiring(cx, hash, |e| e.deadline <= now) {
+            while let Some(found) = self.find_expired(cx, hash, now) {
                 let told = self.tell_expired(cx, found, false);
                 self.remove(cx, found);
                 told.count(cx, &mut self.expirations);
                 expired += 1;
-            } else if let Some((found, expiry)) = self.find_expiring(cx, hash, |e| e.wheel == name)
-            {
-                self.reenter(hash, found.offset, expiry.deadline);
             }
+            self.reenter(cx, hash, name);
         }
         if taken == 0 {
             return self.compact_after_sweeping(cx);

@@ -3,6 +3,8 @@
 
 mod expiry;
 mod loading;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::borrow::Cow;
