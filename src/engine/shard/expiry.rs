@@ -131,7 +131,7 @@ impl<T: Table> Shard<T> {
     }
 
     /// Notes that a record with an armed expiry has taken the place of one with the expiry `old`.
-    pub(super) fn enter(&mut self, cx: &Context, order: u32, armed: Armed, old: Expiry) {
+    pub(super) fn enter(&mut self, order: u32, armed: Armed, old: Expiry) {
         if !armed.expiry.expires() {
             return self.leave(old);
         }
@@ -139,7 +139,6 @@ impl<T: Table> Shard<T> {
             expiring.records += u64::from(!old.expires());
             if armed.enters {
                 expiring.wheel.insert(order, armed.expiry.deadline);
-                self.tend_wheel(cx);
             }
         }
     }
@@ -189,14 +188,14 @@ impl<T: Table> Shard<T> {
         self.expiring(cx)?.even(now).reserve(deadline, rows)
     }
 
-    /// A step towards a wheel without entries that stand for nothing, where they are too many.
-    pub(super) fn tend_wheel(&mut self, cx: &Context) {
+    /// A step towards a wheel without entries that stand for nothing, where they are too many; says whether it was one.
+    pub(crate) fn tend_wheel(&mut self, cx: &Context) -> bool {
         let Some(expiring) = &mut self.expiring else {
-            return;
+            return false;
         };
         if expiring.before.is_none() {
             if expiring.wheel.len() <= 2 * expiring.records + SLACK {
-                return;
+                return false;
             }
             expiring.renew(cx.time.now());
         }
@@ -212,6 +211,7 @@ impl<T: Table> Shard<T> {
         for &hash in &hashes[..taken] {
             self.reenter(cx, hash, name);
         }
+        true
     }
 
     /// An entry with this order hash that has expired.

@@ -51,6 +51,11 @@ fn set(store: &Store, key: &[u8], ttl: u64) {
         .unwrap();
 }
 
+fn entries_and_records(store: &Store) -> (u64, u64) {
+    let shard = store.cells()[0].lock.read();
+    (shard.wheel_entries(), shard.expiring_records())
+}
+
 #[test]
 fn loaded_keys_of_one_order_hash_all_expire() {
     let clock = ManualClock::default();
@@ -104,4 +109,51 @@ fn loaded_keys_of_one_order_hash_outlive_a_change_of_wheels() {
     clock.advance(3_600_200);
     assert_eq!(store.expire().unwrap() as usize, shared + 1);
     assert!(store.is_empty());
+}
+
+fn assert_tended(store: &Store, what: &str) {
+    let (entries, records) = entries_and_records(store);
+    // Twice as many, and a third more while a fresh wheel takes over.
+    assert!(
+        entries <= 2 * records * 4 / 3 + 200,
+        "{what}: {entries} entries for {records} records"
+    );
+}
+
+#[test]
+fn entries_of_deleted_and_persistent_keys_do_not_stay() {
+    let clock = ManualClock::default();
+    let store = single(&clock);
+    for what in ["delete", "persist", "set", "pop"] {
+        (0..20_000).for_each(|i| set(&store, &key(i), 3_600_000));
+        for i in 0..19_900 {
+            match what {
+                "delete" => drop(store.delete(&key(i), Wait::Block).unwrap()),
+                "persist" => drop(store.persist(&key(i), Wait::Block).unwrap()),
+                "set" => drop(store.set(&key(i), b"value", Wait::Block).unwrap()),
+                _ => drop(store.pop_any().unwrap()),
+            }
+            assert_tended(&store, what);
+        }
+    }
+}
+
+#[test]
+fn entries_of_rows_that_were_loaded_over_do_not_stay() {
+    let clock = ManualClock::default();
+    let store = single(&clock);
+    let keys = || (0..5_000).map(key);
+    for round in 0..20 {
+        load(&store, keys(), HOUR);
+        assert_tended(&store, &format!("round {round}"));
+    }
+    let bytes = store.stats().expiry_bytes;
+    for _ in 0..20 {
+        load(&store, keys(), HOUR);
+    }
+    assert!(store.stats().expiry_bytes <= bytes * 2);
+    load(&store, keys().skip(10), Ttl::Never);
+    assert_tended(&store, "without a ttl");
+    clock.advance(3_600_200);
+    assert_eq!(store.expire().unwrap(), 10);
 }
