@@ -459,7 +459,7 @@ impl Store {
     pub fn expire_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<u64> {
         self.check_open()?;
         let mut cancelled = false;
-        let expired = sweeper::sweep(&self.inner, &mut || {
+        let expired = sweeper::sweep_exactly(&self.inner, &mut || {
             cancelled = cancelled || !go_on();
             !cancelled
         });

@@ -318,6 +318,17 @@ impl<T: Table> Shard<T> {
         }
     }
 
+    /// Has the next steps of sweeping look at entries whose deadlines have passed though their tick is not over. Only where
+    /// sweeping has nothing more to do at this time.
+    pub(crate) fn fire_early(&mut self, now: u64) {
+        if let Some(expiring) = &mut self.expiring {
+            expiring.wheel.fire_early(now);
+            if let Some(before) = &mut expiring.before {
+                before.fire_early(now);
+            }
+        }
+    }
+
     /// Compaction waits until nothing is due: chunks whose entries all expire need no copying.
     fn compact_after_sweeping(&mut self, cx: &Context) -> Swept {
         self.tend_wheel(cx);

@@ -157,3 +157,24 @@ fn entries_of_rows_that_were_loaded_over_do_not_stay() {
     clock.advance(3_600_200);
     assert_eq!(store.expire().unwrap(), 10);
 }
+
+#[test]
+fn expire_is_exact_at_any_moment_of_a_tick() {
+    for ttl in (1..=300).chain([1_000, 8_191, 8_192, 8_193, 3_600_000, 100_000_000_000]) {
+        for start in [0, 1, 127, 128, 8_191] {
+            let clock = ManualClock::default();
+            clock.advance(start);
+            let store = single(&clock);
+            clock.advance(start * 3);
+            set(&store, b"before", ttl);
+            set(&store, b"after", ttl + 1);
+            clock.advance(ttl);
+            assert_eq!(store.expire().unwrap(), 1, "{ttl} ms from {start}");
+            assert_eq!(store.len(), 1, "{ttl} ms from {start}");
+            assert_eq!(store.expire().unwrap(), 0);
+            clock.advance(1);
+            assert_eq!(store.expire().unwrap(), 1);
+            assert!(store.is_empty());
+        }
+    }
+}

@@ -166,6 +166,22 @@ impl Wheel {
         }
     }
 
+    /// Has the entries of the tick that has begun by `now` and is not over fire at the next call of [`Wheel::take_due`],
+    /// once: those that are not due may be inserted again. Only where nothing else fires at `now`.
+    pub(crate) fn fire_early(&mut self, now: u64) {
+        let now = tick_of(now);
+        let fires = self.next().is_some_and(|next| next.tick <= now);
+        if fires || !self.firing.is_empty() || now < self.position {
+            return;
+        }
+        // As in `take_due`. All of the tick is at level 0: a higher slot that it is in would have fired.
+        self.position = now;
+        let slot = digit(now, 0);
+        if self.levels[0].has(slot) {
+            self.firing = self.levels[0].take(slot);
+        }
+    }
+
     /// Moves entries into `out` whatever their time, and returns how many; fewer than `out` holds means that none are
     /// left. Those left may fire too early.
     pub(crate) fn take_any(&mut self, out: &mut [u32]) -> usize {
