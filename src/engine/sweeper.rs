@@ -124,6 +124,9 @@ fn run(stop: &AtomicBool) {
             let Some(store) = fork::pin(number) else {
                 break;
             };
+            if !store.is_swept() {
+                continue;
+            }
             let mut go_on = || !stop.load(Ordering::Relaxed) && !store.is_leaving();
             let expired = sweep(&store, &mut go_on);
             let unreturned = store.unreturned.fetch_add(expired, Ordering::Relaxed) + expired;

@@ -178,3 +178,28 @@ fn expire_is_exact_at_any_moment_of_a_tick() {
         }
     }
 }
+
+#[test]
+fn a_store_that_is_not_swept_is_left_alone_by_the_sweeper_of_others() {
+    let clock = ManualClock::default();
+    let store = single(&clock);
+    set(&store, b"key", 1_000);
+    let other = Store::new(&Options {
+        clock: Clock::Manual(clock.clone()),
+        ..Options::default()
+    })
+    .unwrap();
+    set(&other, b"key", 1_000);
+    clock.advance(10_000);
+    while !other.is_empty() {
+        std::thread::yield_now();
+    }
+    // A second pass has gone over all stores when it has been through this one.
+    set(&other, b"key", 1_000);
+    clock.advance(10_000);
+    while !other.is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.len(), 1);
+    assert_eq!(store.expire().unwrap(), 1);
+}
