@@ -31,6 +31,8 @@ struct Running {
 static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
 /// When the thread wakes up, on the system's clock.
 static WAKE_AT: AtomicU64 = AtomicU64::new(NO_THREAD);
+/// Somebody wants the thread to look, and found the lock taken.
+static WANTED: AtomicBool = AtomicBool::new(false);
 /// Stores in which something expires, or did.
 static USERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,6 +47,10 @@ pub(crate) fn end_use() {
         let mut running = lock_mutex(&RUNNING);
         if USERS.load(Ordering::SeqCst) == 0 {
             stop(&mut running);
+        }
+        drop(running);
+        if WANTED.load(Ordering::SeqCst) {
+            wake();
         }
     }
 }
@@ -65,14 +71,28 @@ pub(crate) fn ensure_running() {
     }
 }
 
-/// Wakes the thread up, or starts it. Who holds the lock over a fork, or stops the thread, is not waited for: the next
-/// operation comes here again.
+/// Wakes the thread up, or starts it. Never waits: who holds the lock does it on release; after a fork the next operation
+/// does, which comes here again.
 #[cold]
 pub(crate) fn wake() {
-    let Some(mut running) = RUNNING.try_lock() else {
-        return;
-    };
-    match &*running {
+    WANTED.store(true, Ordering::SeqCst);
+    while WANTED.load(Ordering::SeqCst)
+        && let Some(mut running) = RUNNING.try_lock()
+    {
+        WANTED.store(false, Ordering::SeqCst);
+        wake_or_start(&mut running);
+    }
+}
+
+/// The numbers of stores have changed: a pass over all of them may have left one out.
+pub(crate) fn look_again() {
+    if WAKE_AT.load(Ordering::SeqCst) != NO_THREAD {
+        wake();
+    }
+}
+
+fn wake_or_start(running: &mut Option<Running>) {
+    match running {
         Some(running) => running.thread.thread().unpark(),
         None if USERS.load(Ordering::SeqCst) > 0 => {
             let stop = Arc::new(AtomicBool::new(false));
