@@ -239,7 +239,7 @@ impl<T: Table> Shard<T> {
     }
 
     /// One bounded step of compaction and one of tending the wheel after a write, and the account of the write's work.
-    fn finish_write(&mut self, cx: &Context, before: Work) {
+    pub(super) fn finish_write(&mut self, cx: &Context, before: Work) {
         self.tend_wheel(cx);
         if let Some(victim) = self.arena.next_victim() {
             // Out of memory here only means that dead bytes stay a while longer.
