@@ -22,7 +22,9 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::expired::{ignore_expired, on_unwatched, take_expired, watch_expired};
+    use super::expired::{
+        ignore_expired, on_unwatched, report_unraisable, take_expired, watch_expired,
+    };
     #[cfg(debug_assertions)]
     #[pymodule_export]
     use super::handle::hold_lock;
