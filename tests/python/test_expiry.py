@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from atbr import ManualClock, Store
+
 
 def test_an_exception_of_the_callback_is_reported_and_the_next_entry_comes(
     run_python: Callable[..., str],
@@ -41,3 +43,23 @@ for thread in threading.enumerate():
         assert f"boom {key}" in printed
     assert "in callback" in printed
     assert printed.count("Exception ignored") == 3
+
+
+def test_an_expired_key_is_not_compared() -> None:
+    clock = ManualClock()
+    one = Store({"a": "1", "b": "2"}, clock=clock)
+    other = Store({"a": "1"}, clock=clock)
+    other.set("c", "3", ttl=1)
+    assert one != other
+    clock.advance(1)
+    # As long as each other, as far as len() tells, and all that `other` yields is in `one`.
+    assert one != other
+    assert other != one
+    assert other == {"a": "1"}
+    assert {"a": "1"} == other
+    other["b"] = "2"
+    other.set("d", "4", ttl=1)
+    clock.advance(1)
+    assert one == other
+    assert other.keys() == {"a", "b"}
+    assert other.items() == one.items()
