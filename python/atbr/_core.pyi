@@ -31,6 +31,7 @@ __all__ = [
     "iter_values",
     "load",
     "on_unwatched",
+    "report_unraisable",
     "save",
     "share_data",
     "stats",
@@ -189,4 +190,5 @@ def ignore_expired(store: Store[Any, Any]) -> None: ...
 def take_expired(
     store: Store[Any, Any], most: int, timeout: float
 ) -> list[tuple[bytes, bytes]]: ...
+def report_unraisable(error: BaseException, object: object) -> None: ...
 def on_unwatched(resume: Callable[[], object]) -> None: ...

@@ -8,11 +8,9 @@ are. Before a fork it stops; in parent and child it starts again when the next e
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from threading import Thread, current_thread
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from atbr import _core
 
@@ -72,21 +70,8 @@ class Watcher:
                 try:
                     callback(*store._decoded(key, value))
                 except BaseException as error:  # nobody above could handle it
-                    report(error, callback)
-                    del error
+                    _core.report_unraisable(error, callback)
             del store, callback
-
-
-def report(error: BaseException, callback: object) -> None:
-    """Hand an exception that nobody can catch to `sys.unraisablehook`."""
-    unraisable = SimpleNamespace(
-        exc_type=type(error),
-        exc_value=error,
-        exc_traceback=error.__traceback__,
-        err_msg="Exception ignored in on_expire",
-        object=callback,
-    )
-    sys.unraisablehook(cast("sys.UnraisableHookArgs", unraisable))
 
 
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()

@@ -378,9 +378,10 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         if isinstance(other, Store):
             if _core.share_data(self, other):
                 return True
-            return _has_all(self._raw(), len(self), _core.iter_items(other._raw()), len(other))
+            other.expire()
+            return _has_all(self._raw(), _core.iter_items(other._raw()), len(other))
         if isinstance(other, Mapping):
-            return _has_all(self, len(self), iter(other.items()), len(other))
+            return _has_all(self, iter(other.items()), len(other))
         return NotImplemented
 
     def __repr__(self) -> str:
@@ -472,10 +473,11 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
 
 def _has_all(
-    store: _core.Store[Any, Any], len_store: int, pairs: Iterator[tuple[Any, Any]], len_pairs: int
+    store: _core.Store[Any, Any], pairs: Iterator[tuple[Any, Any]], len_pairs: int
 ) -> bool:
     """Whether as many pairs as the store has are all found in it."""
-    if len_store != len_pairs:
+    store.expire()  # after which its length is exact
+    if len(store) != len_pairs:
         return False
     missing = object()
     while chunk := list(islice(pairs, CHUNK)):

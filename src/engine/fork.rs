@@ -49,6 +49,8 @@ pub(crate) fn unregister(store: &Inner) {
     if let Some(moved) = stores.get(at) {
         // SAFETY: registered stores are alive.
         unsafe { (*moved.0).registered.0.store(at, Ordering::Relaxed) };
+        drop(stores);
+        sweeper::look_again();
     }
 }
 

@@ -194,11 +194,13 @@ impl Inner {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether the sweeper has to look at the store.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.sweeps
+    }
+
     /// When the sweeper has to look at the store, on the system's clock.
     pub(crate) fn next_due(&self) -> u64 {
-        if !self.sweeps {
-            return u64::MAX;
-        }
         let due = |cell: &Cell| cell.next_due.load(Ordering::SeqCst);
         let at = self.cells.iter().map(due).min().unwrap_or(u64::MAX);
         self.on_system_clock(at)

@@ -31,6 +31,8 @@ struct Running {
 static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
 /// When the thread wakes up, on the system's clock.
 static WAKE_AT: AtomicU64 = AtomicU64::new(NO_THREAD);
+/// Somebody wants the thread to look, and found the lock taken.
+static WANTED: AtomicBool = AtomicBool::new(false);
 /// Stores in which something expires, or did.
 static USERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,6 +47,10 @@ pub(crate) fn end_use() {
         let mut running = lock_mutex(&RUNNING);
         if USERS.load(Ordering::SeqCst) == 0 {
             stop(&mut running);
+        }
+        drop(running);
+        if WANTED.load(Ordering::SeqCst) {
+            wake();
         }
     }
 }
@@ -65,14 +71,28 @@ pub(crate) fn ensure_running() {
     }
 }
 
-/// Wakes the thread up, or starts it. Who holds the lock over a fork, or stops the thread, is not waited for: the next
-/// operation comes here again.
+/// Wakes the thread up, or starts it. Never waits: who holds the lock does it on release; after a fork the next operation
+/// does, which comes here again.
 #[cold]
 pub(crate) fn wake() {
-    let Some(mut running) = RUNNING.try_lock() else {
-        return;
-    };
-    match &*running {
+    WANTED.store(true, Ordering::SeqCst);
+    while WANTED.load(Ordering::SeqCst)
+        && let Some(mut running) = RUNNING.try_lock()
+    {
+        WANTED.store(false, Ordering::SeqCst);
+        wake_or_start(&mut running);
+    }
+}
+
+/// The numbers of stores have changed: a pass over all of them may have left one out.
+pub(crate) fn look_again() {
+    if WAKE_AT.load(Ordering::SeqCst) != NO_THREAD {
+        wake();
+    }
+}
+
+fn wake_or_start(running: &mut Option<Running>) {
+    match running {
         Some(running) => running.thread.thread().unpark(),
         None if USERS.load(Ordering::SeqCst) > 0 => {
             let stop = Arc::new(AtomicBool::new(false));
@@ -124,6 +144,9 @@ fn run(stop: &AtomicBool) {
             let Some(store) = fork::pin(number) else {
                 break;
             };
+            if !store.is_swept() {
+                continue;
+            }
             let mut go_on = || !stop.load(Ordering::Relaxed) && !store.is_leaving();
             let expired = sweep(&store, &mut go_on);
             let unreturned = store.unreturned.fetch_add(expired, Ordering::Relaxed) + expired;
@@ -141,33 +164,35 @@ fn run(stop: &AtomicBool) {
     }
 }
 
+/// As [`sweep`], and what has expired within a tick that is not over yet.
+pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
+    let expired = sweep(store, go_on);
+    for cell in &store.cells {
+        if cell.next_due.load(Ordering::SeqCst) != u64::MAX {
+            let mut shard = cell.lock.write();
+            shard.fire_early(store.cx.time.now());
+            // At once, which is what is done next; nobody has to be woken.
+            let _ = cell.publish(&shard);
+        }
+    }
+    expired + sweep(store, go_on)
+}
+
 /// Takes out what has expired, a few entries of each shard in turn, so that no shard is locked for long, until nothing is due
 /// or `go_on` says no. Returns how many.
 pub(crate) fn sweep(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
-    sweep_shards(store, false, go_on)
-}
-
-/// As [`sweep`], to the millisecond: the wheel looks at what is due a tick later.
-pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
-    sweep_shards(store, false, go_on) + sweep_shards(store, true, go_on)
-}
-
-fn sweep_shards(store: &Inner, mut exactly: bool, go_on: &mut dyn FnMut() -> bool) -> u64 {
     let mut expired = 0;
     loop {
         let mut more = false;
         for cell in &store.cells {
             let now = store.cx.time.now();
             let due = cell.next_due.load(Ordering::SeqCst) <= now;
-            let wanted = exactly && cell.next_due.load(Ordering::Relaxed) != u64::MAX;
-            if !(due || wanted || cell.unfinished.load(Ordering::Relaxed)) {
+            if !due && !cell.unfinished.load(Ordering::Relaxed) {
                 continue;
             }
             let mut shard = cell.lock.write();
-            if exactly {
-                shard.sweep_exactly(now);
-            }
             let swept = shard.sweep(&store.cx, now);
+            shard.settle(&store.cx, 0);
             cell.unfinished.store(swept.more, Ordering::Relaxed);
             // Never earlier than before: nobody has to be woken.
             let _ = cell.publish(&shard);
@@ -181,6 +206,5 @@ fn sweep_shards(store: &Inner, mut exactly: bool, go_on: &mut dyn FnMut() -> boo
         if !more {
             return expired;
         }
-        exactly = false;
     }
 }

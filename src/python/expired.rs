@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -48,6 +48,12 @@ pub fn take_expired<'py>(
         (PyBytes::new(py, key), PyBytes::new(py, value))
     };
     PyList::new(py, taken.into_iter().map(entry))
+}
+
+/// Hand an exception that nobody can catch to `sys.unraisablehook`; `object` is where it comes from.
+#[pyfunction]
+pub fn report_unraisable(error: &Bound<'_, PyBaseException>, object: &Bound<'_, PyAny>) {
+    PyErr::from_value(error.as_any().clone()).write_unraisable(object.py(), Some(object));
 }
 
 /// Have `resume` called, in the main thread, when something expires while the thread that takes it is away.

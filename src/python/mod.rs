@@ -24,7 +24,9 @@ mod _core {
     #[pymodule_export]
     use super::errors::StoreFull;
     #[pymodule_export]
-    use super::expired::{ignore_expired, on_unwatched, take_expired, watch_expired};
+    use super::expired::{
+        ignore_expired, on_unwatched, report_unraisable, take_expired, watch_expired,
+    };
     #[cfg(debug_assertions)]
     #[pymodule_export]
     use super::handle::hold_lock;

@@ -292,7 +292,15 @@ fn merge_shard(
         }
     }
     store.finish(cell, shard, 0);
-    merged
+    // The entries of rows that others replaced, a few at a time so that nobody waits for the lock.
+    loop {
+        let mut shard = cell.lock.write();
+        let more = shard.tend_wheel(store.cx());
+        store.finish(cell, shard, 0);
+        if !more {
+            return merged;
+        }
+    }
 }
 
 /// Makes the streams' chunks the shard's and sorts their items, now with offsets of the shard. Stable.

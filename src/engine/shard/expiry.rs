@@ -7,6 +7,7 @@
 
 use super::{ArenaKeys, Context, Shard};
 use crate::Result;
+use crate::engine::arena::Arena;
 use crate::engine::expired::Told;
 use crate::engine::index::{Found, Keys};
 use crate::engine::record::{Expiry, InWheel};
@@ -39,6 +40,15 @@ impl Expiring {
             InWheel::Odd
         } else {
             InWheel::Even
+        }
+    }
+
+    /// What records call the wheel before.
+    fn name_before(&self) -> InWheel {
+        if self.odd {
+            InWheel::Even
+        } else {
+            InWheel::Odd
         }
     }
 
@@ -121,7 +131,7 @@ impl<T: Table> Shard<T> {
     }
 
     /// Notes that a record with an armed expiry has taken the place of one with the expiry `old`.
-    pub(super) fn enter(&mut self, cx: &Context, order: u32, armed: Armed, old: Expiry) {
+    pub(super) fn enter(&mut self, order: u32, armed: Armed, old: Expiry) {
         if !armed.expiry.expires() {
             return self.leave(old);
         }
@@ -129,7 +139,6 @@ impl<T: Table> Shard<T> {
             expiring.records += u64::from(!old.expires());
             if armed.enters {
                 expiring.wheel.insert(order, armed.expiry.deadline);
-                self.tend_wheel(cx);
             }
         }
     }
@@ -179,14 +188,14 @@ impl<T: Table> Shard<T> {
         self.expiring(cx)?.even(now).reserve(deadline, rows)
     }
 
-    /// A step towards a wheel without entries that stand for nothing, where they are too many.
-    pub(super) fn tend_wheel(&mut self, cx: &Context) {
+    /// A step towards a wheel without entries that stand for nothing, where they are too many; says whether it was one.
+    pub(crate) fn tend_wheel(&mut self, cx: &Context) -> bool {
         let Some(expiring) = &mut self.expiring else {
-            return;
+            return false;
         };
         if expiring.before.is_none() {
             if expiring.wheel.len() <= 2 * expiring.records + SLACK {
-                return;
+                return false;
             }
             expiring.renew(cx.time.now());
         }
@@ -198,49 +207,66 @@ impl<T: Table> Shard<T> {
         if taken < hashes.len() {
             expiring.before = None;
         }
-        let name = expiring.name();
+        let name = expiring.name_before();
         for &hash in &hashes[..taken] {
-            let found =
-                self.find_expiring(cx, hash, |e| e.wheel != name && e.wheel != InWheel::None);
-            if let Some((found, expiry)) = found {
-                self.reenter(hash, found.offset, expiry.deadline);
-            }
+            self.reenter(cx, hash, name);
         }
+        true
     }
 
-    /// An entry with this order hash that has a deadline and is `wanted`.
-    fn find_expiring(
-        &self,
-        cx: &Context,
-        hash: u32,
-        wanted: impl Fn(Expiry) -> bool,
-    ) -> Option<(Found, Expiry)> {
-        let mut expiry = Expiry::NEVER;
-        let found = self.index.find(hash, |offset| {
+    /// An entry with this order hash that has expired.
+    fn find_expired(&self, cx: &Context, hash: u32, now: u64) -> Option<Found> {
+        self.index.find(hash, |offset| {
             let record = self.arena.record(offset);
-            expiry = record.expiry;
-            expiry.expires() && wanted(expiry) && cx.placer.place(record.key).order == hash
-        })?;
-        Some((found, expiry))
+            let Expiry { deadline, .. } = record.expiry;
+            deadline != 0 && deadline <= now && cx.placer.place(record.key).order == hash
+        })
     }
 
-    /// Enters a record into the wheel whose entry was taken out.
-    fn reenter(&mut self, hash: u32, offset: u32, deadline: u64) {
-        let Some(expiring) = &mut self.expiring else {
+    /// Enters the records with this order hash whose entry was taken out of the wheel `from`. One entry stands for all of
+    /// them, as after a load.
+    fn reenter(&mut self, cx: &Context, hash: u32, from: InWheel) {
+        let Shard {
+            index,
+            arena,
+            expiring: Some(expiring),
+            ..
+        } = self
+        else {
             return;
         };
-        let wheel = match expiring.wheel.reserve(deadline, 1) {
+        let deadline_of = |arena: &Arena, offset| {
+            let record = arena.record(offset);
+            let Expiry { deadline, wheel } = record.expiry;
+            let is_meant = deadline != 0 && wheel == from;
+            (is_meant && cx.placer.place(record.key).order == hash).then_some(deadline)
+        };
+        let mut soonest = u64::MAX;
+        index.find(hash, |offset| {
+            soonest = deadline_of(arena, offset).map_or(soonest, |at| soonest.min(at));
+            false
+        });
+        if soonest == u64::MAX {
+            return;
+        }
+        let wheel = match expiring.wheel.reserve(soonest, 1) {
             Ok(()) => {
-                expiring.wheel.insert(hash, deadline);
+                expiring.wheel.insert(hash, soonest);
                 expiring.name()
             }
-            Err(_) => {
-                // Nobody sees it once it has expired, and the next compaction finds it.
-                expiring.unknown += 1;
-                InWheel::None
-            }
+            // Nobody sees them once they have expired, and the next compaction finds them.
+            Err(_) => InWheel::None,
         };
-        self.arena.write_expiry(offset, Expiry { deadline, wheel });
+        if wheel == from {
+            return;
+        }
+        index.find(hash, |offset| {
+            if let Some(deadline) = deadline_of(arena, offset) {
+                arena.write_expiry(offset, Expiry { deadline, wheel });
+                expiring.unknown += u64::from(wheel == InWheel::None);
+            }
+            false
+        });
     }
 
     /// When the wheel has to be looked at; `u64::MAX`: not at all.
@@ -262,10 +288,9 @@ impl<T: Table> Shard<T> {
         let mut name = expiring.name();
         let mut taken = expiring.wheel.take_due(now, &mut hashes);
         if let (0, Some(before)) = (taken, &mut expiring.before) {
-            name = if expiring.odd {
-                InWheel::Even
-            } else {
-                InWheel::Odd
+            name = match name {
+                InWheel::Odd => InWheel::Even,
+                _ => InWheel::Odd,
             };
             taken = before.take_due(now, &mut hashes);
         }
@@ -276,15 +301,13 @@ impl<T: Table> Shard<T> {
         hashes.iter().for_each(|&hash| self.prefetch_record(hash));
         let mut expired = 0;
         for &hash in hashes.iter() {
-            if let Some((found, _)) = self.find_expiring(cx, hash, |e| e.deadline <= now) {
+            while let Some(found) = self.find_expired(cx, hash, now) {
                 let told = self.tell_expired(cx, found, false);
                 self.remove(cx, found);
                 told.count(cx, &mut self.expirations);
                 expired += 1;
-            } else if let Some((found, expiry)) = self.find_expiring(cx, hash, |e| e.wheel == name)
-            {
-                self.reenter(hash, found.offset, expiry.deadline);
             }
+            self.reenter(cx, hash, name);
         }
         if taken == 0 {
             return self.compact_after_sweeping(cx);
@@ -295,12 +318,13 @@ impl<T: Table> Shard<T> {
         }
     }
 
-    /// Has [`Shard::sweep`] look at what is due by `now` to the millisecond; needs one that found nothing due.
-    pub(crate) fn sweep_exactly(&mut self, now: u64) {
+    /// Has the next steps of sweeping look at entries whose deadlines have passed though their tick is not over. Only where
+    /// sweeping has nothing more to do at this time.
+    pub(crate) fn fire_early(&mut self, now: u64) {
         if let Some(expiring) = &mut self.expiring {
-            expiring.wheel.fire_current(now);
+            expiring.wheel.fire_early(now);
             if let Some(before) = &mut expiring.before {
-                before.fire_current(now);
+                before.fire_early(now);
             }
         }
     }

@@ -5,6 +5,8 @@ mod evict;
 mod expiry;
 mod ghost;
 mod loading;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::borrow::Cow;
@@ -255,12 +257,15 @@ impl<T: Table> Shard<T> {
         if self.closed {
             return Err(Error::Closed);
         }
+        // Read once: what is found alive is popped, not expired, and has some time left.
+        let now = cx.time.now();
         let mut next = Some(from);
         let mut first = None;
         while let (Some(from), None) = (next, first) {
             let keys = self.keys(cx);
             next = self.index.scan(from, BUCKETS, &keys, |offset, order| {
-                if !cx.time.is_over(self.arena.record(offset).expiry.deadline) {
+                let deadline = self.arena.record(offset).expiry.deadline;
+                if deadline == 0 || deadline > now {
                     first = first.or(Some((offset, order)));
                 }
             });
@@ -272,8 +277,13 @@ impl<T: Table> Shard<T> {
         let record = self.arena.record(offset);
         try_copy(&mut key, record.key)?;
         try_copy(&mut value, record.value.as_slice())?;
-        let time_left = cx.time.left(record.expiry.deadline);
-        self.delete(cx, order, &key)?;
+        let deadline = record.expiry.deadline;
+        let time_left = (deadline != 0).then(|| deadline - now);
+        let before = self.work;
+        if let Some(found) = self.find(order, &key) {
+            self.remove(cx, found);
+            self.finish_write(cx, before);
+        }
         Ok(Some(Popped {
             key,
             value,

@@ -78,7 +78,7 @@ impl<T: Table> Shard<T> {
         told.count(cx, &mut self.expirations);
         self.value_bytes = self.value_bytes - old_len + value.len() as u64;
         self.work.bytes_copied += (key.len() + value.len()) as u64;
-        self.enter(cx, order, armed, old.expiry);
+        self.enter(order, armed, old.expiry);
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl<T: Table> Shard<T> {
         self.key_bytes += key.len() as u64;
         self.value_bytes += value.len() as u64;
         self.work.bytes_copied += (key.len() + value.len()) as u64;
-        self.enter(cx, order, armed, Expiry::NEVER);
+        self.enter(order, armed, Expiry::NEVER);
         self.make_up_for(cx, offset);
         Ok(())
     }
@@ -261,7 +261,7 @@ impl<T: Table> Shard<T> {
         if old.expiry.expires() && deadline != 0 {
             let armed = self.arm(cx, deadline, old.expiry)?;
             self.arena.write_expiry(found.offset, armed.expiry);
-            self.enter(cx, order, armed, old.expiry);
+            self.enter(order, armed, old.expiry);
         } else if let ValueRef::Inline(value) = record.value {
             // The record gets longer or shorter; inline ones are small.
             let mut copy = Vec::new();
@@ -273,13 +273,14 @@ impl<T: Table> Shard<T> {
                 .arena
                 .move_block(&cx.pool, found.offset, armed.expiry)?;
             self.index.replace(found, order, offset);
-            self.enter(cx, order, armed, old.expiry);
+            self.enter(order, armed, old.expiry);
         }
         Ok(())
     }
 
-    /// One bounded step of compaction after a write, and the account of the write's work.
-    fn finish_write(&mut self, cx: &Context, before: Work) {
+    /// One bounded step of compaction and one of tending the wheel after a write, and the account of the write's work.
+    pub(super) fn finish_write(&mut self, cx: &Context, before: Work) {
+        self.tend_wheel(cx);
         if let Some(victim) = self.arena.next_victim() {
             // Out of memory here only means that dead bytes stay a while longer.
             let _ = self.evacuate(cx, victim);

@@ -166,11 +166,18 @@ impl Wheel {
         }
     }
 
-    /// Has the slot of `now` fire before its tick is over, for who wants what is due by now to the millisecond. Needs a
-    /// [`Wheel::take_due`] that left nothing at `now`; another one then hands the slot's entries out, due or not.
-    pub(crate) fn fire_current(&mut self, now: u64) {
-        let slot = digit(self.position, 0);
-        if self.position == tick_of(now) && self.firing.is_empty() && self.levels[0].has(slot) {
+    /// Has the entries of the tick that has begun by `now` and is not over fire at the next call of [`Wheel::take_due`],
+    /// once: those that are not due may be inserted again. Only where nothing else fires at `now`.
+    pub(crate) fn fire_early(&mut self, now: u64) {
+        let now = tick_of(now);
+        let fires = self.next().is_some_and(|next| next.tick <= now);
+        if fires || !self.firing.is_empty() || now < self.position {
+            return;
+        }
+        // As in `take_due`. All of the tick is at level 0: a higher slot that it is in would have fired.
+        self.position = now;
+        let slot = digit(now, 0);
+        if self.levels[0].has(slot) {
             self.firing = self.levels[0].take(slot);
         }
     }
