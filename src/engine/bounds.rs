@@ -162,6 +162,11 @@ impl Bounds {
             .is_ok()
     }
 
+    /// Bytes that entries take, or writes have taken in advance.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether the next chunk may be one too many.
     pub(crate) fn is_nearly_full(&self) -> bool {
         self.bounds_bytes()
@@ -175,9 +180,12 @@ impl Bounds {
 
     /// Settles what was taken in advance, and what is used in fact.
     pub(crate) fn settle(&self, taken: u64, before: u64, now: u64) {
-        if self.bounds_bytes() {
-            self.bytes.fetch_add(now, Ordering::Relaxed);
-            self.bytes.fetch_sub(before + taken, Ordering::Relaxed);
+        // In one step, so that nobody sees both.
+        let before = before + taken;
+        if now > before {
+            self.bytes.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            self.bytes.fetch_sub(before - now, Ordering::Relaxed);
         }
     }
 

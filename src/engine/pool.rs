@@ -307,6 +307,13 @@ impl Pool {
         Some(pool.0.regions.remove(at))
     }
 
+    /// Bytes of free chunks that hold memory, and of the lists of free ones.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let pool = self.lock();
+        let kept = |r: &Region| r.kept() * CHUNK + r.free.capacity() * size_of::<u32>();
+        pool.0.regions.iter().map(kept).sum()
+    }
+
     /// Bytes of chunks that hold memory.
     pub(crate) fn bytes(&self) -> usize {
         let pool = self.lock();

@@ -115,3 +115,98 @@ impl Store {
 pub(super) fn room_for(len: usize) -> u64 {
     ROOM_OF_A_WRITE + record::block_bytes(len) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::{Clock, Limits, ManualClock, OnFull, Options, Ttl};
+
+    fn check(store: &Store) {
+        let (mut entries, mut bytes) = (0, size_of_val(store.cells()));
+        for cell in store.cells() {
+            let shard = cell.lock.read();
+            let mut indexed = Vec::new();
+            shard.index().for_each(|offset| indexed.push(offset));
+            indexed.sort_unstable();
+            let mut live = shard.arena().check();
+            live.sort_unstable();
+            assert_eq!(indexed, live);
+            assert_eq!(shard.len(), live.len() as u64);
+            entries += shard.len();
+            bytes += shard.bytes();
+        }
+        let bounds = store.cx().bounds.as_ref().unwrap();
+        assert_eq!(bounds.entries(), entries);
+        if bounds.bounds_bytes() {
+            assert_eq!(bounds.bytes(), bytes as u64);
+        }
+    }
+
+    fn run(ops: &[(u8, u16, u16)], limits: Limits) {
+        let clock = ManualClock::default();
+        let store = Store::new(&Options {
+            limits,
+            clock: Clock::Manual(clock.clone()),
+            sweeps: false,
+            ..Options::default()
+        })
+        .unwrap();
+        let mut refused = 0;
+        for (step, &(op, key, len)) in ops.iter().enumerate() {
+            let key = (key % 2500).to_le_bytes();
+            let value = vec![7; usize::from(len) % if op % 8 == 0 { 9000 } else { 120 }];
+            let outcome = match op {
+                0..=99 => store.set(&key, &value, Wait::Block).map(drop),
+                100..=139 => store.get(&key).map(drop),
+                140..=159 => store.delete(&key, Wait::Block).map(drop),
+                160..=179 => store.append(&key, &value, Wait::Block).map(drop),
+                180..=209 => {
+                    let ttl = Ttl::Millis(1 + u64::from(len));
+                    store.set_with(&key, &value, ttl, Wait::Block).map(drop)
+                }
+                210..=229 => {
+                    clock.advance(u64::from(len) / 16);
+                    store.touch(&key, Ttl::Millis(5_000), Wait::Block).map(drop)
+                }
+                230..=239 => store.expire().map(drop),
+                240..=244 => store.compact(),
+                245 => store.clear(),
+                246..=250 => store.pop_any().map(drop),
+                _ => store.with_locked(&[&key, b"other"], |locked| {
+                    locked.set(&key, &value, Ttl::Never)?;
+                    locked.delete(b"other").map(drop)
+                }),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Error::StoreFull) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+            if step % 32 == 0 {
+                check(&store);
+            }
+        }
+        check(&store);
+        if limits.on_full == OnFull::Evict {
+            assert!(refused == 0 || limits.entries < 4, "{refused} are refused");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn what_bounds_know_is_what_shards_hold(
+            ops in prop::collection::vec(any::<(u8, u16, u16)>(), 1..2500),
+            entries in prop_oneof![Just(0), 1u64..3000],
+            bytes in prop_oneof![Just(0), Just(1 << 20), Just(3 << 20)],
+            error in any::<bool>(),
+        ) {
+            let on_full = if error { OnFull::Error } else { OnFull::Evict };
+            prop_assume!(entries + bytes > 0);
+            run(&ops, Limits { entries, bytes, on_full });
+        }
+    }
+}

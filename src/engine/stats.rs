@@ -103,6 +103,11 @@ impl Store {
         // Counters of look-ups that go on meanwhile may be read in any order.
         stats.hits = lookups.saturating_sub(stats.misses);
         stats.bytes_allocated += stats.expiry_bytes;
+        if let Some(bounds) = self.cx().bounds.as_ref().filter(|b| b.bounds_bytes()) {
+            // Of one moment, where the sum is of several; what writes have taken in advance counts.
+            let waiting = self.cx().expired.bytes() + self.cx().pool.kept_bytes();
+            stats.bytes_allocated = bounds.bytes() + waiting as u64;
+        }
         if buckets > 0 {
             stats.load_factor = stats.entries as f64 / buckets as f64;
         }

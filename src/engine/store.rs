@@ -257,12 +257,15 @@ impl Store {
         let mut cells = Vec::new();
         try_reserve_exact(&mut cells, 1 << placer.shard_bits())?;
         cells.resize_with(1 << placer.shard_bits(), Cell::new);
+        let mut fixed = size_of_val(&cells[..]);
         if limits.are_set() {
             for cell in &mut cells {
-                *cell.lock.get_mut() = Shard::bounded(limits.groups())?;
+                let shard = Shard::bounded(limits.groups())?;
+                fixed += shard.bytes();
+                *cell.lock.get_mut() = shard;
             }
         }
-        let bounds = Bounds::new(limits, size_of_val(&cells[..]) as u64);
+        let bounds = Bounds::new(limits, fixed as u64);
         let most_expired = bounds
             .as_ref()
             .map_or(usize::MAX, Bounds::bytes_for_expired);

@@ -35,12 +35,17 @@ impl<T: Table> Shard<T> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn bounded(groups: u32) -> Result<Self> {
-        Ok(Shard {
+        let mut shard = Shard {
             index: Index::with_most_groups(groups),
             arena: Arena::with_queues()?,
             eviction: Some(try_box(Eviction::default())?),
             ..Shard::new()
-        })
+        };
+        let bytes = shard.bytes() as u64;
+        if let Some(eviction) = &mut shard.eviction {
+            eviction.accounted = bytes;
+        }
+        Ok(shard)
     }
 
     /// Where the shard is empty: takes the place of one entry before a write does anything, because it has none to evict.
@@ -311,7 +316,7 @@ impl<T: Table> Shard<T> {
     }
 
     /// Bytes that the shard has allocated, the pool's chunks that it holds included.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.index.bytes()
             + self.arena.bytes()
             + self.arena.chunk_bytes()
