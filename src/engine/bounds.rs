@@ -189,6 +189,12 @@ impl Bounds {
         }
     }
 
+    /// Replaces both counts.
+    pub(crate) fn reset(&self, entries: u64, bytes: u64) {
+        self.entries.store(entries, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn give_bytes(&self, bytes: u64) {
         if self.bounds_bytes() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -103,6 +103,9 @@ fn release(child: bool) {
         // SAFETY: as in `prepare`, which holds what is released here.
         unsafe {
             let store = &*entry.0;
+            if child {
+                store.recount();
+            }
             store.cx.expired.force_unlock();
             store.cx.pool.force_unlock();
             for cell in &store.cells {

@@ -206,6 +206,23 @@ impl Inner {
         self.on_system_clock(at)
     }
 
+    /// Counts anew what the bounds know, in the child of a fork: what other threads had taken in advance is of no use here.
+    ///
+    /// # Safety
+    /// All shards are locked by the thread that forked this process, which is the only one.
+    pub(crate) unsafe fn recount(&self) {
+        if let Some(bounds) = &self.cx.bounds {
+            let (mut entries, mut bytes) = (0, size_of_val(&self.cells[..]));
+            for cell in &self.cells {
+                // SAFETY: by the caller.
+                let shard = unsafe { cell.lock.peek() };
+                entries += shard.len();
+                bytes += shard.bytes();
+            }
+            bounds.reset(entries, bytes as u64);
+        }
+    }
+
     fn on_system_clock(&self, due: u64) -> u64 {
         if due == u64::MAX {
             due
@@ -643,7 +660,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes room in the index for so many entries more, so that adding them moves none.
+    /// Makes room in the index for so many entries more, so that adding them moves none. A store that is bounded in bytes
+    /// keeps them for entries, and makes none.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Closed`].
@@ -657,6 +675,9 @@ impl Store {
     /// As [`Store::reserve`]; [`Error::Cancelled`] where `go_on` said no.
     pub fn reserve_while(&self, additional: usize, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
         self.check_open()?;
+        if self.is_bounded_in_bytes() {
+            return Ok(());
+        }
         let share = additional.div_ceil(self.cells().len());
         for cell in self.cells() {
             cell.lock.write().reserve(self.cx(), share)?;

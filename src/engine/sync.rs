@@ -122,6 +122,15 @@ impl<T> Lock<T> {
         self.lock.get_mut()
     }
 
+    /// The value, of which this thread has forgotten a write lock.
+    ///
+    /// # Safety
+    /// This thread, or the thread that forked this process, holds the write lock.
+    pub(crate) unsafe fn peek(&self) -> &T {
+        // SAFETY: nobody else writes it, by the caller.
+        unsafe { &*self.lock.data_ptr() }
+    }
+
     /// Ends a write lock that was forgotten around a fork; in the child, also the waiting of threads that
     /// are not there.
     ///
