@@ -167,10 +167,12 @@ impl Bounds {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether the next chunk may be one too many.
+    /// Whether writes that begin now may soon find no room: each takes its own in advance.
     pub(crate) fn is_nearly_full(&self) -> bool {
+        let few_writes = (8 * ROOM_OF_A_WRITE).min(self.bytes_for_entries / 16);
         self.bounds_bytes()
-            && self.bytes.load(Ordering::Relaxed) + 2 * ROOM_OF_A_WRITE > self.bytes_for_entries
+            && self.bytes.load(Ordering::Relaxed) + few_writes.max(2 * ROOM_OF_A_WRITE)
+                > self.bytes_for_entries
     }
 
     /// Whether so many bytes could fit into an empty store.

@@ -10,6 +10,9 @@ use super::sweeper;
 use super::table::Sparse;
 use crate::{Error, Result};
 
+/// So often a write looks for room that other threads give back.
+const PATIENCE: u32 = 1_000;
+
 impl Store {
     /// Runs a write of a record of `len` bytes with room for it.
     pub(super) fn write_bounded<R>(
@@ -19,6 +22,7 @@ impl Store {
         wait: Wait,
         work: &mut dyn FnMut(&mut Shard<Sparse>) -> Result<R>,
     ) -> Result<R> {
+        let mut patience = PATIENCE;
         loop {
             let room = self.make_room(cell, len, wait)?;
             let mut shard = match cell.write(wait) {
@@ -31,7 +35,7 @@ impl Store {
             let result = work(&mut shard);
             self.finish(cell, shard, room);
             match result {
-                Err(Error::NothingToEvict) => self.evict_elsewhere(cell, wait)?,
+                Err(Error::NothingToEvict) => self.evict_elsewhere(cell, wait, &mut patience)?,
                 other => return other,
             }
         }
@@ -56,6 +60,7 @@ impl Store {
         if !bounds.could_hold(room) {
             return Err(Error::StoreFull);
         }
+        let mut patience = PATIENCE;
         while !bounds.take_bytes(room) {
             let mut shard = cell.write(wait)?;
             let made = shard.make_room(self.cx(), room);
@@ -63,7 +68,7 @@ impl Store {
             if made {
                 break;
             }
-            self.evict_elsewhere(cell, wait)?;
+            self.evict_elsewhere(cell, wait, &mut patience)?;
         }
         Ok(room)
     }
@@ -74,12 +79,13 @@ impl Store {
         }
     }
 
-    /// Evicts an entry of another shard.
+    /// Evicts an entry of another shard. Where none has any, other threads hold the room: they are waited for, as long as there
+    /// is patience.
     ///
     /// # Errors
     /// [`Error::StoreFull`] where nothing may be evicted, [`Error::WouldBlock`].
     #[cold]
-    fn evict_elsewhere(&self, cell: &Cell, wait: Wait) -> Result<()> {
+    fn evict_elsewhere(&self, cell: &Cell, wait: Wait, patience: &mut u32) -> Result<()> {
         if !self.cx().bounds.as_ref().is_some_and(Bounds::evicts) {
             return Err(Error::StoreFull);
         }
@@ -105,7 +111,10 @@ impl Store {
         if blocked || wait == Wait::Try {
             return Err(Error::WouldBlock);
         }
-        // Other threads hold the room, for a moment.
+        if *patience == 0 {
+            return Err(Error::StoreFull);
+        }
+        *patience -= 1;
         thread::yield_now();
         Ok(())
     }

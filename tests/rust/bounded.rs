@@ -256,6 +256,25 @@ fn a_value_that_cannot_fit_is_refused_and_nothing_is_lost() {
     ));
 }
 
+#[test]
+fn values_of_every_size_up_to_the_bound_are_taken_or_refused() {
+    let store = bounded(0, 1 << 20, OnFull::Evict);
+    for i in 0..3000 {
+        store.set(&key(i), &[1; 100], Wait::Block).unwrap();
+    }
+    let mut refused = 0;
+    for len in (900_000..1_100_000).step_by(1000) {
+        match store.set(b"large", &vec![1; len], Wait::Block) {
+            Ok(_) => assert_eq!(store.get(b"large").unwrap().map(|v| v.len()), Some(len)),
+            Err(Error::StoreFull) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(store.stats().bytes_allocated <= (1 << 20) / 50 * 51);
+    }
+    assert!(refused > 50);
+    store.set(b"small", b"value", Wait::Block).unwrap();
+}
+
 /// Four threads write entries of all sizes; a fifth one looks at the figures all the time.
 fn writers_keep_the_bounds(entries: u64, bytes: u64, rounds: u64) {
     let store = bounded(entries, bytes, OnFull::Evict);
