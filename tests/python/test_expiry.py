@@ -56,7 +56,7 @@ def test_an_expired_key_is_not_compared() -> None:
     assert one != other
     assert other != one
     assert other == {"a": "1"}
-    assert {"a": "1"} == other
+    assert other == {"a": "1"}
     other["b"] = "2"
     other.set("d", "4", ttl=1)
     clock.advance(1)
