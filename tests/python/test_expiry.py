@@ -63,3 +63,44 @@ def test_an_expired_key_is_not_compared() -> None:
     assert one == other
     assert other.keys() == {"a", "b"}
     assert other.items() == one.items()
+
+
+def test_a_fork_does_not_wait_for_a_callback_that_waits_for_the_fork(
+    run_python: Callable[..., str],
+) -> None:
+    program = """
+import os, sys, threading, warnings
+import atbr
+# The callback's thread is there when the process forks, which is what this is about.
+warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+clock = atbr.ManualClock()
+lock, called = threading.Lock(), threading.Event()
+seen, done = [], threading.Event()
+
+def callback(key, value):
+    called.set()
+    with lock:
+        seen.append(key)
+    if len(seen) == 2:
+        done.set()
+
+store = atbr.Store(clock=clock, on_expire=callback)
+store.set("a", "1", ttl=1)
+with lock:
+    clock.advance(2)
+    assert called.wait(60)
+    child = os.fork()
+if child == 0:
+    store.set("b", "1", ttl=1)
+    seen.append("")
+    clock.advance(2)
+    store.expire()
+    os._exit(0 if done.wait(60) and seen == ["", "b"] else 1)
+assert os.waitpid(child, 0)[1] == 0
+store.set("b", "1", ttl=1)
+clock.advance(2)
+store.expire()
+assert done.wait(60)
+print(seen)
+"""
+    assert run_python(program) == "['a', 'b']\n"
