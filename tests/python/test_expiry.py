@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from queue import Queue
 
 from atbr import ManualClock, Store
 
@@ -104,3 +106,13 @@ assert done.wait(60)
 print(seen)
 """
     assert run_python(program) == "['a', 'b']\n"
+
+
+def test_a_view_keeps_the_callback_of_its_store() -> None:
+    clock = ManualClock()
+    seen: Queue[tuple[str, str]] = Queue()
+    view = Store(clock=clock, on_expire=lambda *entry: seen.put(entry)).view(values=bytes)
+    gc.collect()
+    view.set("a", b"1", ttl=1)
+    clock.advance(2)
+    assert seen.get(timeout=60) == ("a", "1")
