@@ -116,3 +116,21 @@ def test_a_view_keeps_the_callback_of_its_store() -> None:
     view.set("a", b"1", ttl=1)
     clock.advance(2)
     assert seen.get(timeout=60) == ("a", "1")
+
+
+def test_the_sweeper_takes_no_signal_that_the_program_waits_for(
+    run_python: Callable[..., str],
+) -> None:
+    program = """
+import os, signal
+import atbr
+signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+store = atbr.Store()
+store.set("a", "1", ttl=1_000)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.kill(os.getpid(), signal.SIGUSR1)
+print(signal.sigtimedwait({signal.SIGUSR1}, 60).si_signo == signal.SIGUSR1)
+store.set("b", "1", ttl=1)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR1})
+"""
+    assert run_python(program) == "True\nTrue\n"
