@@ -134,3 +134,26 @@ store.set("b", "1", ttl=1)
 print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR1})
 """
     assert run_python(program) == "True\nTrue\n"
+
+
+def test_after_a_fork_any_operation_resumes_sweeping(run_python: Callable[..., str]) -> None:
+    program = """
+import os, sys, time
+import atbr
+store = atbr.Store()
+store.set("a", "1", ttl=0.2)
+child = os.fork()
+end = time.monotonic() + 60
+if sys.argv[1] == "write":
+    # In another shard, and without a ttl.
+    for i in range(1_000):
+        store[str(i)] = ""
+    store.delete_many(map(str, range(1_000)))
+while len(store) and time.monotonic() < end:
+    time.sleep(0.01)
+if child == 0:
+    os._exit(len(store))
+print(len(store), os.waitpid(child, 0)[1])
+"""
+    for operation in ("write", "len"):
+        assert run_python(program, operation) == "0 0\n"
