@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST = 1_024
 LONGEST_WAIT = 60.0
 """Seconds; a thread that waits is woken when something happens, so this is only a safety net."""
+LONGEST_JOIN = 1.0
+"""Seconds that a fork waits for callbacks that are being called."""
 
 
 class Watcher:
@@ -30,6 +32,7 @@ class Watcher:
         self._raw = _core.Store.__new__(_core.Store, share=store, keys=bytes, values=bytes)
         self._stopped = False
         self._thread: Thread | None = None
+        self._previous: Thread | None = None
         self.resume()
         _watchers.add(self)
         weakref.finalize(store, self.stop).atexit = False
@@ -44,9 +47,16 @@ class Watcher:
     def suspend(self) -> None:
         """End the thread, and keep what expires until `resume`."""
         if self._thread is not None and self._thread is not current_thread():
-            thread, self._thread = self._thread, None
+            self._previous, self._thread = self._thread, None
             _core.watch_expired(self._raw, False)
-            thread.join()
+            # A callback may wait for what the forking thread holds; then the fork comes first.
+            self._previous.join(LONGEST_JOIN)
+
+    def forget(self) -> None:
+        """In a child: notice that a thread is not there which started while the parent forked."""
+        if self._thread is not None and not self._thread.is_alive():
+            self._thread = None
+            _core.watch_expired(self._raw, False)
 
     def stop(self) -> None:
         """Let the thread end, and keep nothing any more."""
@@ -60,18 +70,21 @@ class Watcher:
 
     def _run(self) -> None:
         thread = current_thread()
+        if self._previous is not None:
+            self._previous.join()
+            self._previous = None
         while self._thread is thread and not self._stopped and not self._raw.closed:
-            batch = _core.take_expired(self._raw, MOST, LONGEST_WAIT)
-            store = self._store()
-            if store is None:
-                break
-            callback = store._on_expire
-            for key, value in batch:
-                try:
-                    callback(*store._decoded(key, value))
-                except BaseException as error:  # nobody above could handle it
-                    _core.report_unraisable(error, callback)
-            del store, callback
+            self._tell(_core.take_expired(self._raw, MOST, LONGEST_WAIT))
+
+    def _tell(self, batch: list[tuple[bytes, bytes]]) -> None:
+        store = self._store()
+        if store is None:
+            return
+        for key, value in batch:
+            try:
+                store._on_expire(*store._decoded(key, value))
+            except BaseException as error:  # nobody above could handle it
+                _core.report_unraisable(error, store._on_expire)
 
 
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
@@ -89,6 +102,12 @@ def resume_all() -> None:
         watcher.resume()
 
 
+def forget_all() -> None:
+    """Look, in a child, which threads are left."""
+    for watcher in list(_watchers):
+        watcher.forget()
+
+
 def stop_all() -> None:
     """End all threads at the interpreter's exit."""
     for watcher in list(_watchers):
@@ -97,5 +116,5 @@ def stop_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=suspend_all)
+    os.register_at_fork(before=suspend_all, after_in_child=forget_all)
 _core.on_unwatched(resume_all)

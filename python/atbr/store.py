@@ -109,8 +109,9 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
     """
 
-    __slots__ = ("_on_expire",)
+    __slots__ = ("_on_expire", "_viewed")
     _on_expire: Any
+    _viewed: Store[Any, Any]
     __hash__ = None  # type: ignore[assignment]
 
     def __new__(
@@ -245,7 +246,9 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         plain_values = None if values is None or codec is not None else values
         if codec is not None:
             plain_values = bytes
-        return self._handle(self, codec, keys=keys, values=plain_values, errors=errors)
+        view = self._handle(self, codec, keys=keys, values=plain_values, errors=errors)
+        view._viewed = self  # whose on_expire ends with it
+        return view
 
     def copy(self) -> Self:
         """Return a store with a copy of the entries, of the same types. O(bytes of the store).

@@ -431,6 +431,16 @@ impl Store {
     pub(crate) fn notice(&self, due: Due) {
         if due.at != u64::MAX && self.inner.sweeps {
             self.notice_due(due);
+        } else {
+            self.resume_sweeping();
+        }
+    }
+
+    /// After a fork: what has to be swept may be in other shards than the one that is used first.
+    #[inline]
+    fn resume_sweeping(&self) {
+        if self.inner.uses_sweeper.load(Ordering::Relaxed) {
+            sweeper::ensure_running();
         }
     }
 
@@ -606,6 +616,7 @@ impl Store {
 
     /// Number of entries; while other threads write, of some moment of the call for each shard. O(shards).
     pub fn len(&self) -> usize {
+        self.resume_sweeping();
         let lens = self.cells().iter().map(|c| c.len.load(Ordering::Relaxed));
         let most = self
             .cx()
@@ -623,6 +634,7 @@ impl Store {
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
+        self.resume_sweeping();
         self.cells()
             .iter()
             .all(|c| c.len.load(Ordering::Relaxed) == 0)

@@ -2,6 +2,8 @@
 //! expires, sleeps until one is due, and stops with the last store that had one and before a fork; the next operation that
 //! needs it starts it again. It knows no Python.
 
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -99,13 +101,31 @@ fn wake_or_start(running: &mut Option<Running>) {
             let flag = Arc::clone(&stop);
             WAKE_AT.store(LOOKING, Ordering::SeqCst);
             let named = thread::Builder::new().name("atbr-sweeper".into());
-            match named.spawn(move || run(&flag)) {
+            let spawned = without_signals(|| named.spawn(move || run(&flag)));
+            match spawned {
                 Ok(thread) => *running = Some(Running { thread, stop }),
                 // The next operation tries again.
                 Err(_) => WAKE_AT.store(NO_THREAD, Ordering::SeqCst),
             }
         }
         None => {}
+    }
+}
+
+/// Calls `spawn` with signals blocked, which the new thread inherits. A signal that the program's threads block, because one
+/// of them waits for it, would come to this thread otherwise, and end the process.
+fn without_signals<R>(spawn: impl FnOnce() -> R) -> R {
+    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: both sets are of this frame, and written before they are read. Faults of the thread's own stay unblocked.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL] {
+            libc::sigdelset(all.as_mut_ptr(), fault);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        let spawned = spawn();
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        spawned
     }
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from atbr import JSON, Store
+from atbr import JSON, ManualClock, Store
 
 # A test that hangs says where, and ends.
 HANG_SECONDS = 300
@@ -45,6 +45,17 @@ def store() -> Store[str]:
 @pytest.fixture
 def json_store() -> Store[Any]:
     return Store(values=JSON)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=[str, bytes, JSON], ids=["str", "bytes", "json"])
+def values(request: pytest.FixtureRequest) -> Any:
+    """Type of the values of a store."""
+    return request.param
 
 
 @pytest.fixture
