@@ -38,6 +38,10 @@ sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a saniti
 
 address_sanitizer() { sanitized address; }
 
+model_checker() { # what threads race for, under shuttle
+  RUSTFLAGS='--cfg atbr_shuttle' CARGO_TARGET_DIR="$work/target-shuttle" cargo test --lib alarm_model
+}
+
 memory_check() {
   command -v valgrind >/dev/null || lacks 'no valgrind' || return
   local binary
@@ -138,6 +142,7 @@ case $1 in
   pythons) other_pythons ;;
   freethreaded) free_threading ;;
   rust) crate ;;
+  races) model_checker ;;
   address) address_sanitizer ;;
   memcheck) memory_check ;;
   fuzz) fuzzing ;;

@@ -1,6 +1,9 @@
 //! The engine: single-threaded shards, the locks around them, and the store that Python and the files see.
 //! It knows no file and no Python.
 
+mod alarm;
+#[cfg(all(test, atbr_shuttle))]
+mod alarm_model;
 mod arena;
 mod batch;
 mod block;

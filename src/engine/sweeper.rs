@@ -5,36 +5,26 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use super::alarm::{Alarm, LOOKING};
 use super::clock;
 use super::fork;
 use super::store::Inner;
-use super::sync::lock_mutex;
 
 /// No longer at a time: sleeping does not see that the machine was suspended, which the clock does.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// A pass that took out so many entries leaves memory that is worth handing back.
 const TRIM_ENTRIES: u64 = 1 << 16;
-/// In the place of a wake-up time: there is no thread.
-const NO_THREAD: u64 = u64::MAX;
-/// In the place of a wake-up time: the thread is looking around, and has to look again.
-const LOOKING: u64 = u64::MAX - 1;
-
 struct Running {
     thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
 }
 
-static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
-/// When the thread wakes up, on the system's clock.
-static WAKE_AT: AtomicU64 = AtomicU64::new(NO_THREAD);
-/// Somebody wants the thread to look, and found the lock taken.
-static WANTED: AtomicBool = AtomicBool::new(false);
+/// Its times are the system's clock's.
+static ALARM: Alarm<Running> = Alarm::new();
 /// Stores in which something expires, or did.
 static USERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -46,21 +36,19 @@ pub(crate) fn begin_use() {
 /// A store that called [`begin_use`] goes; with the last one, the thread does.
 pub(crate) fn end_use() {
     if USERS.fetch_sub(1, Ordering::SeqCst) == 1 {
-        let mut running = lock_mutex(&RUNNING);
-        if USERS.load(Ordering::SeqCst) == 0 {
-            stop(&mut running);
-        }
-        drop(running);
-        if WANTED.load(Ordering::SeqCst) {
-            wake();
-        }
+        let unless_used = |running: &mut Option<Running>| {
+            if USERS.load(Ordering::SeqCst) == 0 {
+                stop(running);
+            }
+        };
+        ALARM.call_alone(unless_used, wake_or_start);
     }
 }
 
 /// An entry is due at this time of the system's clock, and was published before. Never waits.
 #[inline]
 pub(crate) fn notice(due: u64) {
-    if due < WAKE_AT.load(Ordering::SeqCst) {
+    if ALARM.is_later_than(due) {
         wake();
     }
 }
@@ -68,7 +56,7 @@ pub(crate) fn notice(due: u64) {
 /// Starts the thread where something waits for it and it does not run. Never waits.
 #[inline]
 pub(crate) fn ensure_running() {
-    if WAKE_AT.load(Ordering::Relaxed) == NO_THREAD {
+    if ALARM.is_off() {
         wake();
     }
 }
@@ -77,18 +65,12 @@ pub(crate) fn ensure_running() {
 /// does, which comes here again.
 #[cold]
 pub(crate) fn wake() {
-    WANTED.store(true, Ordering::SeqCst);
-    while WANTED.load(Ordering::SeqCst)
-        && let Some(mut running) = RUNNING.try_lock()
-    {
-        WANTED.store(false, Ordering::SeqCst);
-        wake_or_start(&mut running);
-    }
+    ALARM.call(wake_or_start);
 }
 
 /// The numbers of stores have changed: a pass over all of them may have left one out.
 pub(crate) fn look_again() {
-    if WAKE_AT.load(Ordering::SeqCst) != NO_THREAD {
+    if !ALARM.is_off() {
         wake();
     }
 }
@@ -99,13 +81,13 @@ fn wake_or_start(running: &mut Option<Running>) {
         None if USERS.load(Ordering::SeqCst) > 0 => {
             let stop = Arc::new(AtomicBool::new(false));
             let flag = Arc::clone(&stop);
-            WAKE_AT.store(LOOKING, Ordering::SeqCst);
+            ALARM.look();
             let named = thread::Builder::new().name("atbr-sweeper".into());
             let spawned = without_signals(|| named.spawn(move || run(&flag)));
             match spawned {
                 Ok(thread) => *running = Some(Running { thread, stop }),
                 // The next operation tries again.
-                Err(_) => WAKE_AT.store(NO_THREAD, Ordering::SeqCst),
+                Err(_) => ALARM.turn_off(),
             }
         }
         None => {}
@@ -135,15 +117,13 @@ fn stop(running: &mut Option<Running>) {
         thread.thread().unpark();
         // It does not panic: it runs no code but the engine's.
         let _ = thread.join();
-        WAKE_AT.store(NO_THREAD, Ordering::SeqCst);
+        ALARM.turn_off();
     }
 }
 
 /// Stops the thread before a fork, and keeps it from starting until [`release_after_fork`].
 pub(crate) fn stop_over_fork() {
-    let mut running = lock_mutex(&RUNNING);
-    stop(&mut running);
-    std::mem::forget(running);
+    ALARM.lock_over_fork(stop);
 }
 
 /// Lets the thread start again.
@@ -152,13 +132,12 @@ pub(crate) fn stop_over_fork() {
 /// This thread, or the thread that forked this process, called [`stop_over_fork`].
 pub(crate) unsafe fn release_after_fork() {
     // SAFETY: passed on to the caller.
-    unsafe { RUNNING.force_unlock() };
+    unsafe { ALARM.force_unlock() };
 }
 
 fn run(stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
-        // Who publishes an earlier time from here on wakes the thread, so that it looks again.
-        WAKE_AT.store(LOOKING, Ordering::SeqCst);
+        ALARM.look();
         let mut next = LOOKING;
         for number in 0.. {
             let Some(store) = fork::pin(number) else {
@@ -176,7 +155,7 @@ fn run(stop: &AtomicBool) {
             }
             next = next.min(store.next_due());
         }
-        WAKE_AT.store(next, Ordering::SeqCst);
+        ALARM.sleep_until(next);
         let left = Duration::from_millis(next.saturating_sub(clock::system_now()));
         if !left.is_zero() && !stop.load(Ordering::SeqCst) {
             thread::park_timeout(left.min(LONGEST_SLEEP));

@@ -5,11 +5,14 @@
 //! Critical sections here take about 100 ns and at most a few ms, so waiting by backing off costs little,
 //! and a fork handler that holds every lock leaves nothing behind but lock words.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use atomic::{AtomicU32, Ordering};
+pub(super) use parking_lot::{Mutex, MutexGuard};
+pub(super) use std::sync::atomic;
 
 /// No waiting thread sleeps longer before it looks again.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_micros(200);
