@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+from atbr import compat
 from atbr._core import LoadReport, ManualClock, SaveReport, StoreFull, __version__
 from atbr.codecs import JSON, Codec
 from atbr.files import LoadError
 from atbr.legacy import Atbr
+from atbr.memoize import cached
 from atbr.progress import Progress
 from atbr.stats import StoreStats
 from atbr.store import Store
@@ -29,4 +31,6 @@ __all__ = [
     "StoreFull",
     "StoreStats",
     "__version__",
+    "cached",
+    "compat",
 ]
