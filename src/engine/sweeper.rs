@@ -166,6 +166,9 @@ fn run(stop: &AtomicBool) {
 /// As [`sweep`], and what has expired within a tick that is not over yet.
 pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
     let expired = sweep(store, go_on);
+    if !go_on() {
+        return expired;
+    }
     for cell in &store.cells {
         if cell.next_due.load(Ordering::SeqCst) != u64::MAX {
             let mut shard = cell.lock.write();

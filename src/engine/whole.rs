@@ -1,18 +1,27 @@
-//! Any order of writes, loads, clears and compactions leaves arenas and index in agreement, byte for byte.
+//! Any order of writes, loads, clears, compactions and moments leaves arenas, index and time wheels in agreement, byte for byte.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 
+use super::arena::Arena;
 use super::hash::{Hasher, HasherKind, Placer};
-use super::{BulkLoad, Keep, Options, Popped, Store, Ttl, Wait};
+use super::{BulkLoad, Clock, Keep, ManualClock, Options, Popped, Store, Ttl, Wait};
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+/// Values and deadlines; 0: none.
+type Map = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+
+const HOUR: u64 = 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Op {
     Set(u16, usize),
+    SetFor(u16, usize, u64),
+    /// Of so many keys from this one on; 0: for good.
+    Touch(u16, u16, u64),
+    Wait(u64),
+    Expire,
     Append(u16, usize),
     Delete(u16),
     SetMany(u16, u16, usize),
@@ -21,8 +30,8 @@ enum Op {
     Push(u16, u16, usize),
     Merge,
     Discard,
-    /// Ends the load, and begins another one.
-    Next(bool),
+    /// Ends the load, and begins another one with a ttl; 0: none.
+    Next(bool, u64),
     Compact,
     Clear,
     Pop,
@@ -38,8 +47,13 @@ fn op() -> impl Strategy<Value = Op> {
             1 => 0usize..30_000,
         ]
     };
+    let ttl = || prop_oneof![1 => Just(0), 3 => 1u64..2_000, 3 => 1u64..HOUR];
     prop_oneof![
         20 => (key(), len()).prop_map(|(k, l)| Op::Set(k, l)),
+        20 => (key(), len(), ttl()).prop_map(|(k, l, t)| Op::SetFor(k, l, t)),
+        20 => (key(), 1u16..400, ttl()).prop_map(|(k, n, t)| Op::Touch(k, n, t)),
+        10 => (1u64..20_000).prop_map(Op::Wait),
+        3 => Just(Op::Expire),
         10 => (key(), len()).prop_map(|(k, l)| Op::Append(k, l)),
         20 => key().prop_map(Op::Delete),
         10 => (key(), 1u16..400, 0usize..300).prop_map(|(k, n, l)| Op::SetMany(k, n, l)),
@@ -47,7 +61,7 @@ fn op() -> impl Strategy<Value = Op> {
         15 => (key(), 1u16..300, len()).prop_map(|(k, n, l)| Op::Push(k, n, l.min(3000))),
         10 => Just(Op::Merge),
         3 => Just(Op::Discard),
-        3 => any::<bool>().prop_map(Op::Next),
+        3 => (any::<bool>(), ttl()).prop_map(|(first, t)| Op::Next(first, t)),
         3 => Just(Op::Compact),
         1 => Just(Op::Clear),
         5 => Just(Op::Pop),
@@ -64,8 +78,10 @@ fn value(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + seed) as u8).collect()
 }
 
-fn check(store: &Store, map: &Map) {
+fn check(store: &Store, map: &Map, clock: &ManualClock) {
+    let now = clock.now();
     let mut entries = 0;
+    let mut expiring = 0;
     for cell in store.cells() {
         let shard = cell.lock.read();
         let mut indexed = Vec::new();
@@ -75,24 +91,65 @@ fn check(store: &Store, map: &Map) {
         live.sort_unstable();
         assert_eq!(indexed, live);
         entries += indexed.len();
+        let records = with_deadlines(shard.arena(), &indexed);
+        assert_eq!(records, shard.expiring_records());
+        expiring += records;
+        // Entries that stand for nothing are no more than the others, and a third while a fresh wheel takes over.
+        let most = 2 * records * 4 / 3 + 200;
+        assert!(shard.wheel_entries() <= most, "{records} records");
     }
+    assert_eq!(store.stats().expiring, expiring);
+    let deadlines = map.values().filter(|(_, deadline)| *deadline != 0);
+    assert_eq!(deadlines.count() as u64, expiring);
     assert_eq!(entries, map.len());
     assert_eq!(store.len(), map.len());
     let stats = store.stats();
-    let bytes = |of: fn((&Vec<u8>, &Vec<u8>)) -> usize| map.iter().map(of).sum::<usize>() as u64;
+    let bytes =
+        |of: fn((&Vec<u8>, &(Vec<u8>, u64))) -> usize| map.iter().map(of).sum::<usize>() as u64;
     assert_eq!(stats.key_bytes, bytes(|(key, _)| key.len()));
-    assert_eq!(stats.value_bytes, bytes(|(_, value)| value.len()));
-    for (key, value) in map {
-        assert_eq!(store.get(key).unwrap().as_ref(), Some(value));
+    assert_eq!(stats.value_bytes, bytes(|(_, (value, _))| value.len()));
+    for (key, (value, deadline)) in map {
+        let there = *deadline == 0 || *deadline > now;
+        assert_eq!(
+            store.get(key).unwrap().as_ref(),
+            there.then_some(value),
+            "{deadline} at {now}"
+        );
     }
+}
+
+fn with_deadlines(arena: &Arena, offsets: &[u32]) -> u64 {
+    let expire = |offset: &&u32| arena.record(**offset).expiry.expires();
+    offsets.iter().filter(expire).count() as u64
+}
+
+/// What is there for a read.
+fn live<'m>(map: &'m Map, key: &[u8], clock: &ManualClock) -> Option<&'m (Vec<u8>, u64)> {
+    let is_live = |entry: &&(Vec<u8>, u64)| entry.1 == 0 || entry.1 > clock.now();
+    map.get(key).filter(is_live)
+}
+
+fn expire(store: &Store, map: &mut Map, clock: &ManualClock) {
+    let before = map.len();
+    map.retain(|_, (_, deadline)| *deadline == 0 || *deadline > clock.now());
+    assert_eq!(store.expire().unwrap() as usize, before - map.len());
+    assert_eq!(store.len(), map.len());
 }
 
 fn run(ops: Vec<Op>, shard_bits: u32) {
     let placer = Placer::new(Hasher::new(HasherKind::Fast, None), shard_bits);
-    let store = Store::with_placer(placer, &Options::default()).unwrap();
+    let clock = ManualClock::default();
+    let options = Options {
+        clock: Clock::Manual(clock.clone()),
+        sweeps: false,
+        ..Options::default()
+    };
+    let store = Store::with_placer(placer, &options).unwrap();
     let mut map = Map::new();
-    let mut keep = Keep::Last;
-    let mut bulk = BulkLoad::new(&store, 2, keep, Ttl::Default).unwrap();
+    let (mut keep, mut ttl) = (Keep::Last, 0);
+    let mut bulk = BulkLoad::new(&store, 2, keep, Ttl::Never).unwrap();
+    // Rows count their time from when their round began.
+    let mut deadline = 0;
     let mut pushed: [Vec<(Vec<u8>, Vec<u8>)>; 2] = Default::default();
     let cancel = AtomicBool::new(false);
     for (step, op) in ops.into_iter().enumerate() {
@@ -100,22 +157,46 @@ fn run(ops: Vec<Op>, shard_bits: u32) {
             Op::Set(k, len) => {
                 let value = value(step, len);
                 store.set(&key(k), &value, Wait::Block).unwrap();
-                map.insert(key(k), value);
+                map.insert(key(k), (value, 0));
             }
+            Op::SetFor(k, len, ttl) => {
+                let value = value(step, len);
+                store
+                    .set_with(&key(k), &value, of(ttl), Wait::Block)
+                    .unwrap();
+                map.insert(key(k), (value, at(&clock, ttl)));
+            }
+            Op::Touch(k, n, ttl) => {
+                for i in k..k + n {
+                    let there = live(&map, &key(i), &clock).is_some();
+                    assert_eq!(store.touch(&key(i), of(ttl), Wait::Block).unwrap(), there);
+                    if there && let Some(entry) = map.get_mut(&key(i)) {
+                        entry.1 = at(&clock, ttl);
+                    }
+                }
+            }
+            // What is pushed and not merged does not expire here.
+            Op::Wait(time) if deadline == 0 || clock.now() + time < deadline => clock.advance(time),
+            Op::Wait(_) => {}
+            Op::Expire => expire(&store, &mut map, &clock),
             Op::Append(k, len) => {
                 let tail = value(step, len);
                 store.append(&key(k), &tail, Wait::Block).unwrap();
-                map.entry(key(k)).or_default().extend(tail);
+                let (mut value, deadline) =
+                    live(&map, &key(k), &clock).cloned().unwrap_or_default();
+                value.extend(tail);
+                map.insert(key(k), (value, deadline));
             }
             Op::Delete(k) => {
-                let there = store.delete(&key(k), Wait::Block).unwrap();
-                assert_eq!(there, map.remove(&key(k)).is_some());
+                let there = live(&map, &key(k), &clock).is_some();
+                assert_eq!(store.delete(&key(k), Wait::Block).unwrap(), there);
+                map.remove(&key(k));
             }
             Op::SetMany(k, n, len) => {
                 for i in k..k + n {
                     let value = value(step + usize::from(i), len + usize::from(i % 7));
                     store.set(&key(i), &value, Wait::Block).unwrap();
-                    map.insert(key(i), value);
+                    map.insert(key(i), (value, 0));
                 }
             }
             Op::DeleteMany(k, n) => {
@@ -135,21 +216,23 @@ fn run(ops: Vec<Op>, shard_bits: u32) {
             Op::Merge => {
                 bulk.merge(&cancel).unwrap();
                 for (key, value) in pushed.iter_mut().flat_map(|rows| rows.drain(..)) {
-                    match keep {
-                        Keep::Last => drop(map.insert(key, value)),
-                        Keep::First => drop(map.entry(key).or_insert(value)),
+                    if keep == Keep::Last || live(&map, &key, &clock).is_none() {
+                        map.insert(key, (value, deadline));
                     }
                 }
+                deadline = at(&clock, ttl);
             }
             Op::Discard => {
                 bulk.writers()[0].discard();
                 pushed[0].clear();
             }
-            Op::Next(first) => {
+            Op::Next(first, next_ttl) => {
                 bulk.finish().unwrap();
                 pushed = Default::default();
                 keep = if first { Keep::First } else { Keep::Last };
-                bulk = BulkLoad::new(&store, 2, keep, Ttl::Default).unwrap();
+                ttl = next_ttl;
+                bulk = BulkLoad::new(&store, 2, keep, of(ttl)).unwrap();
+                deadline = at(&clock, ttl);
             }
             Op::Compact => store.compact().unwrap(),
             Op::Clear => {
@@ -157,17 +240,38 @@ fn run(ops: Vec<Op>, shard_bits: u32) {
                 map.clear();
             }
             Op::Pop => match store.pop_any().unwrap() {
-                Some(Popped { key, value, .. }) => assert_eq!(map.remove(&key), Some(value)),
-                None => assert!(map.is_empty()),
+                Some(Popped { key, value, .. }) => {
+                    assert!(live(&map, &key, &clock).is_some());
+                    assert_eq!(map.remove(&key).map(|entry| entry.0), Some(value));
+                }
+                None => assert!(map.keys().all(|key| live(&map, key, &clock).is_none())),
             },
         }
         if step % 16 == 0 {
-            check(&store, &map);
+            check(&store, &map, &clock);
         }
     }
-    check(&store, &map);
+    check(&store, &map, &clock);
     drop(bulk);
-    check(&store, &map);
+    check(&store, &map, &clock);
+    // Each record with a deadline has an entry that fires no later: all of them are found, and nothing else.
+    clock.advance(2 * HOUR);
+    expire(&store, &mut map, &clock);
+    assert!(map.values().all(|&(_, deadline)| deadline == 0));
+    assert_eq!(store.stats().expiring, 0);
+    check(&store, &map, &clock);
+}
+
+fn of(ttl: u64) -> Ttl {
+    if ttl == 0 {
+        Ttl::Never
+    } else {
+        Ttl::Millis(ttl)
+    }
+}
+
+fn at(clock: &ManualClock, ttl: u64) -> u64 {
+    if ttl == 0 { 0 } else { clock.now() + ttl }
 }
 
 proptest! {

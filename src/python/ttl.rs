@@ -23,7 +23,12 @@ pub fn given(ttl: &Bound<'_, PyAny>) -> PyResult<Ttl> {
     if ttl.is_none() {
         return Ok(Ttl::Never);
     }
-    let milliseconds = (seconds(ttl)? * 1e3).ceil();
+    let seconds = seconds(ttl)?;
+    // By whole microseconds: 8.191 s are not quite 8,191 ms, as a float.
+    let mut milliseconds = ((seconds * 1e6).round() / 1e3).ceil();
+    if seconds > 0.0 {
+        milliseconds = milliseconds.max(1.0);
+    }
     // Of all numbers, NaN included, those that are in range.
     if milliseconds > 0.0 && milliseconds <= limits::MAX_TTL as f64 {
         return Ok(Ttl::Millis(milliseconds as u64));

@@ -133,6 +133,13 @@ def test_the_limits_themselves_are_in_range(write: Any, tmp_path: Path) -> None:
         assert store.get_ttl("k") == left
 
 
+def test_whole_milliseconds_are_kept_as_they_are() -> None:
+    store = Store(clock=ManualClock())
+    for milliseconds in [*range(1, 20_000), *range(315_575_990_000, 315_576_000_000, 13)]:
+        store.set("k", "", ttl=milliseconds / 1_000)
+        assert store.get_ttl("k") == milliseconds / 1_000
+
+
 def test_the_default_of_a_store_is_checked_as_any_ttl() -> None:
     for ttl in MINUTES:
         store = Store({"k": "v"}, ttl=ttl, clock=ManualClock())
