@@ -174,6 +174,19 @@ pub(crate) fn block_bytes(len: usize) -> usize {
 #[inline]
 pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8], expiry: Expiry) {
     debug_assert!(!encoded_len(key.len(), value.len(), expiry.expires()).1);
+    if expiry.expires() && key.len() < LONG_KEY && value.len() < 0x80 {
+        // The head that most have, in one write: kkkkkk, flags, deadline, value length.
+        let first = u64::from(EXTENDED) | key.len() as u64;
+        let middle = u64::from(expiry.flags()) << 8 | expiry.deadline << 16;
+        let head = first | middle | (value.len() as u64) << 56;
+        // SAFETY: head, key and value are the bytes of `encoded_len`.
+        unsafe {
+            to.cast::<[u8; 8]>().write(head.to_le_bytes());
+            ptr::copy_nonoverlapping(key.as_ptr(), to.add(8), key.len());
+            ptr::copy_nonoverlapping(value.as_ptr(), to.add(8 + key.len()), value.len());
+        }
+        return;
+    }
     let mut at = to;
     let mut byte = |b: u8| {
         // SAFETY: the head's bytes are the first of `encoded_len`.

@@ -44,12 +44,13 @@ fn seconds(time: &Bound<'_, PyAny>) -> PyResult<f64> {
     if let Ok(seconds) = time.cast_exact::<PyFloat>() {
         return Ok(seconds.value());
     }
-    if time.cast::<PyDelta>().is_ok() {
-        return time.call_method0("total_seconds")?.extract();
-    }
     if time.cast::<PyInt>().is_ok() && time.cast::<PyBool>().is_err() {
         // Beyond a float is beyond ten years.
         return Ok(time.extract().unwrap_or(f64::INFINITY));
+    }
+    // After the numbers: whether something is a timedelta takes longer to find out.
+    if time.cast::<PyDelta>().is_ok() {
+        return time.call_method0("total_seconds")?.extract();
     }
     match time.extract() {
         Ok(seconds) if time.cast::<PyBool>().is_err() => Ok(seconds),

@@ -68,6 +68,12 @@ impl Expiring {
         self.odd = !self.odd;
     }
 
+    /// Whether there is one wheel, and few enough of its entries stand for nothing.
+    #[inline]
+    fn is_tidy(&self) -> bool {
+        self.before.is_none() && self.wheel.len() <= 2 * self.records + SLACK
+    }
+
     fn entries(&self) -> u64 {
         self.wheel.len() + self.before.as_ref().map_or(0, Wheel::len)
     }
@@ -189,14 +195,20 @@ impl<T: Table> Shard<T> {
     }
 
     /// A step towards a wheel without entries that stand for nothing, where they are too many; says whether it was one.
+    #[inline]
     pub(crate) fn tend_wheel(&mut self, cx: &Context) -> bool {
+        match &self.expiring {
+            Some(expiring) if !expiring.is_tidy() => self.move_to_fresh_wheel(cx),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn move_to_fresh_wheel(&mut self, cx: &Context) -> bool {
         let Some(expiring) = &mut self.expiring else {
             return false;
         };
         if expiring.before.is_none() {
-            if expiring.wheel.len() <= 2 * expiring.records + SLACK {
-                return false;
-            }
             expiring.renew(cx.time.now());
         }
         let mut hashes = [0; MOVED_BY_A_WRITE];
@@ -270,6 +282,7 @@ impl<T: Table> Shard<T> {
     }
 
     /// When the wheel has to be looked at; `u64::MAX`: not at all.
+    #[inline]
     pub(crate) fn next_due(&self) -> u64 {
         let Some(expiring) = &self.expiring else {
             return u64::MAX;

@@ -18,13 +18,15 @@ struct Old {
 
 impl<T: Table> Shard<T> {
     /// Finds what a write replaces. An entry that has expired is taken note of, and left to be overwritten or removed.
-    fn old(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<Old> {
+    /// `now` is the time if the caller has read it.
+    #[inline]
+    fn old(&mut self, cx: &Context, order: u32, key: &[u8], now: Option<u64>) -> Result<Old> {
         if self.closed {
             return Err(Error::Closed);
         }
         let found = self.find(order, key);
         let expiry = found.map_or(Expiry::NEVER, |f| self.arena.record(f.offset).expiry);
-        let over = cx.time.is_over(expiry.deadline);
+        let over = expiry.expires() && expiry.deadline <= now.unwrap_or_else(|| cx.time.now());
         Ok(Old {
             found,
             live: found.is_some() && !over,
@@ -41,8 +43,8 @@ impl<T: Table> Shard<T> {
         value: &[u8],
         ttl: Ttl,
     ) -> Result<bool> {
-        let deadline = cx.time.deadline(ttl)?;
-        let old = self.old(cx, order, key)?;
+        let (deadline, now) = cx.time.deadline_and_now(ttl)?;
+        let old = self.old(cx, order, key, now)?;
         self.take_first_entry(cx)?;
         let before = self.work;
         self.put(cx, order, key, value, deadline, &old)?;
@@ -158,7 +160,7 @@ impl<T: Table> Shard<T> {
 
     /// Takes a key out; false where it is not there.
     pub(crate) fn delete(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<bool> {
-        let old = self.old(cx, order, key)?;
+        let old = self.old(cx, order, key, None)?;
         let Some(found) = old.found else {
             return Ok(false);
         };
@@ -178,7 +180,7 @@ impl<T: Table> Shard<T> {
         key: &[u8],
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
-        let old = self.old(cx, order, key)?;
+        let old = self.old(cx, order, key, None)?;
         self.take_first_entry(cx)?;
         let before = self.work;
         let entry = old.found.filter(|_| old.live).map(|found| Entry {

@@ -40,6 +40,8 @@ pub(crate) struct Wheel {
     /// Empty nodes for entries that were announced, in the order of their use.
     spare: Chain,
     entries: u64,
+    /// What [`Wheel::next_due`] says: every write asks. `u64::MAX`: there are no entries.
+    next_due: u64,
     /// Of all nodes, the spare ones included.
     node_bytes: usize,
 }
@@ -76,6 +78,7 @@ impl Wheel {
             firing: Chain::default(),
             spare: Chain::default(),
             entries: 0,
+            next_due: u64::MAX,
             node_bytes: 0,
         }
     }
@@ -130,22 +133,35 @@ impl Wheel {
             };
             chain.link(node);
             chain.push(hash);
+            self.find_next_due();
         }
         self.entries += 1;
     }
 
     /// No entry fires before this time; `None` where there are no entries.
+    #[inline]
     pub(crate) fn next_due(&self) -> Option<u64> {
-        if !self.firing.is_empty() {
-            return Some(0);
-        }
-        self.next().map(|next| next.tick << TICK_BITS)
+        (self.next_due != u64::MAX).then_some(self.next_due)
+    }
+
+    /// After a chain has come or gone, or the position has moved.
+    fn find_next_due(&mut self) {
+        self.next_due = match self.next() {
+            _ if !self.firing.is_empty() => 0,
+            Some(next) => next.tick << TICK_BITS,
+            None => u64::MAX,
+        };
     }
 
     /// Moves entries that the shard has to look at by `now` into `out`, and returns how many. Fewer than `out` holds
     /// means that nothing more fires at `now`. Whatever the shard finds not to be due it inserts again.
     pub(crate) fn take_due(&mut self, now: u64, out: &mut [u32]) -> usize {
-        let now = tick_of(now);
+        let taken = self.take_slots(tick_of(now), out);
+        self.find_next_due();
+        taken
+    }
+
+    fn take_slots(&mut self, now: u64, out: &mut [u32]) -> usize {
         let mut taken = 0;
         loop {
             taken += self.drain_firing(&mut out[taken..]);
@@ -180,6 +196,7 @@ impl Wheel {
         if self.levels[0].has(slot) {
             self.firing = self.levels[0].take(slot);
         }
+        self.find_next_due();
     }
 
     /// Moves entries into `out` whatever their time, and returns how many; fewer than `out` holds means that none are
@@ -192,9 +209,11 @@ impl Wheel {
                 Some(next) if taken < out.len() => {
                     self.firing = self.levels[next.level as usize].take(next.slot);
                 }
-                _ => return taken,
+                _ => break,
             }
         }
+        self.find_next_due();
+        taken
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -1,0 +1,724 @@
+"""Figures of expiry: latency beside writers, sets with a ttl, a storm of expiries, memory.
+
+``python benches/expiry.py [TASK ...]`` runs these tasks, or all but the soak; each measurement has a process of its
+own. ``--write docs/expiry.md`` puts the table between the marks there and draws the storm beside it. Needs the other
+caches (``pip install --group caches``), 4 GB and 15 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import datetime
+import gc
+import importlib
+import json
+import math
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import atbr
+import dataset
+import figures
+import memory
+
+BEGIN = "<!-- figures: begin (benches/expiry.py) -->"
+END = "<!-- figures: end -->"
+MILLION = 1_000_000
+CHUNK = figures.CHUNK
+HOUR = 3_600.0
+WINDOW = 0.1
+"""Seconds of the storm of which the longest operation is noted."""
+OWN_KEYS = 50_000
+"""Keys that the storm's own thread sets, and that do not expire."""
+MEBIBYTE = 1 << 20
+
+Row = tuple[str, str, str]
+"""What was measured, what was seen, and what is to be reached."""
+Result = dict[str, Any]
+
+
+def some_ttl(pick: random.Random) -> float:
+    return 60 + HOUR * pick.random()
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Run ``work`` in so many threads, each with its number."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# Latency beside writers
+
+
+def task_latency(rows: int, source: str) -> Result:
+    """Get from a store, or a dict, while four threads set entries that expire in the store."""
+    store = figures.loaded(rows)
+    get = store.get if source == "store" else memory.fill_dict(dataset.fixed(rows)).get
+    stop = threading.Event()
+
+    def write(seed: int) -> None:
+        keys, pick = figures.some_keys(rows, 50_000, seed), random.Random(seed)
+        value = figures.value_of(seed)
+        while not stop.is_set():
+            for key in keys:
+                store.set(key, value, ttl=1 + 4 * pick.random())
+
+    keys = figures.some_keys(rows, 200_000, seed=9)
+    times = array.array("d")
+    clock = time.perf_counter
+    writers = threading.Thread(target=in_threads, args=(4, write))
+    writers.start()
+    end = clock() + 30
+    before = store.stats()
+    while clock() < end:
+        for key in keys[:1_000]:
+            start = clock()
+            get(key)
+            times.append(clock() - start)
+        keys = keys[1_000:] + keys[:1_000]
+    after = store.stats()
+    stop.set()
+    writers.join()
+    ordered = sorted(times)
+    lookups = after.attached + after.detached - before.attached - before.detached
+    return {
+        "p50": ordered[len(ordered) // 2],
+        "p95": ordered[len(ordered) * 95 // 100],
+        "p99": ordered[len(ordered) * 99 // 100],
+        "p99.9": ordered[len(ordered) * 999 // 1000],
+        "longest": ordered[-1],
+        "gets": len(ordered),
+        "detached": (after.detached - before.detached) / max(lookups, 1),
+        "expired": after.expirations,
+        "switch interval": sys.getswitchinterval(),
+        "histogram": histogram(times),
+    }
+
+
+def histogram(times: array.array[float]) -> list[list[float]]:
+    """Return upper ends, powers of two of a microsecond, and how many durations are below each."""
+    counts: dict[int, int] = {}
+    for seconds in times:
+        power = max(math.ceil(math.log2(seconds * 1e6)), -1) if seconds else -1
+        counts[power] = counts.get(power, 0) + 1
+    return [[2.0**power, counts[power]] for power in sorted(counts)]
+
+
+def show_histogram(bars: list[list[float]]) -> None:
+    everything = sum(count for _, count in bars)
+    for end, count in bars:
+        bar = "#" * (1 + round(5 * math.log10(count)))
+        print(f"    < {end:>9,.1f} us {100 * count / everything:9.4f} % {bar}")
+
+
+def latency(options: argparse.Namespace) -> list[Row]:
+    lines: list[Row] = []
+    for rows in options.latency_rows:
+        seen = measure("latency", rows, "store")
+        beside = measure("latency", rows, "dict")
+        print(f"get of {rows:,} keys beside 4 writing threads, {seen['gets']:,} times:")
+        show_histogram(seen["histogram"])
+        print("  a dict's get beside the same threads:")
+        show_histogram(beside["histogram"])
+        text = ", ".join(
+            f"{figure['p95'] * 1e6:.1f} / {figure['p99'] * 1e6:.1f} us / {figure['p99.9'] * 1e3:.1f} ms"
+            f"{', a dict ' if figure is seen else ''}"
+            for figure in (seen, beside)
+        )
+        what = (
+            f"get beside 4 Python threads that set with a ttl, {rows:,} keys: p95 / p99 / p99.9"
+            f" (switch interval {seen['switch interval'] * 1e3:.0f} ms, {seen['detached']:.0%} released the GIL)"
+        )
+        lines.append((what, text, "< 1 / < 5 ms"))
+    return lines
+
+
+# Sets with and without a ttl
+
+
+def task_set(rows: int) -> Result:
+    """Set in turns, chunk by chunk; return the median nanoseconds a set, growing and overwriting."""
+    gc.disable()
+    pick = random.Random(1)
+    minute = datetime.timedelta(hours=1)
+    plain = [atbr.Store(values=bytes) for _ in range(7)]
+    default: atbr.Store[bytes] = atbr.Store(values=bytes, ttl=HOUR)
+    ways: dict[str, Callable[[list[tuple[str, bytes]]], None]] = {}
+
+    def way(name: str, store: atbr.Store[bytes], ttl: Any = ...) -> None:
+        def run(chunk: list[tuple[str, bytes]]) -> None:
+            put = store.set
+            if ttl is ...:
+                for key, value in chunk:
+                    put(key, value)
+            else:
+                for key, value in chunk:
+                    put(key, value, ttl=ttl)
+
+        ways[name] = run
+
+    way("set(key, value)", plain[0])
+    way("ttl=3600.0", plain[1], HOUR)
+    way("ttl=3600", plain[2], 3600)
+    way("ttl=timedelta", plain[3], minute)
+    way("ttl=None", plain[4], None)
+
+    def run_random(chunk: list[tuple[str, bytes]]) -> None:
+        put = plain[5].set
+        for (key, value), ttl in zip(chunk, ttls, strict=True):
+            put(key, value, ttl=ttl)
+
+    def run_items(store: Any) -> Callable[[list[tuple[str, bytes]]], None]:
+        def run(chunk: list[tuple[str, bytes]]) -> None:
+            for key, value in chunk:
+                store[key] = value
+
+        return run
+
+    ttls = [some_ttl(pick) for _ in range(CHUNK)]
+    ways["ttl=random"] = run_random
+    ways["store[key] = value"] = run_items(plain[6])
+    ways["the same, Store(ttl=3600)"] = run_items(default)
+    result: Result = {}
+    for what in ("growing", "overwriting"):
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for turn, chunk in enumerate(figures.chunks(rows)):
+            names = list(ways)
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                # Fresh objects: no other way has computed their hash or UTF-8, or warmed the cache for them.
+                fresh = [(key[:8] + key[8:], value) for key, value in chunk]
+                times[name].append(figures.seconds(lambda n=name, c=fresh: ways[n](c)))  # type: ignore[misc]
+        result[what] = {name: statistics.median(seconds) / CHUNK for name, seconds in times.items()}
+    return result
+
+
+def sets(options: argparse.Namespace) -> list[Row]:
+    lines: list[Row] = []
+    seen = measure("set", options.rows or MILLION)
+    pairs = (
+        ("set(key, value)", "ttl=3600.0"),
+        ("set(key, value)", "ttl=3600"),
+        ("set(key, value)", "ttl=random"),
+        ("set(key, value)", "ttl=timedelta"),
+        ("set(key, value)", "ttl=None"),
+        ("store[key] = value", "the same, Store(ttl=3600)"),
+    )
+    for what, times in seen.items():
+        for without, name in pairs:
+            here, there = times[name] * 1e9, times[without] * 1e9
+            line = f"{without}, {what}: {name}"
+            reach = "<= 1.25 x" if name in ("ttl=3600.0", "ttl=random") else ""
+            lines.append((line, f"{here:.0f} ns to {there:.0f} ns, {here / there:.2f} x", reach))
+    return lines
+
+
+# Other caches
+
+Cache = tuple[Callable[[str], object], Callable[..., object], bool]
+
+
+def cache_of(kind: str, rows: int) -> Cache:
+    """Return the get and the set of a cache with room for all rows, and whether its set takes a ttl."""
+    if kind.startswith("atbr"):
+        bound = {"maxsize": rows} if "maxsize" in kind else {}
+        store: Any = atbr.Store(values=bytes, **bound)  # type: ignore[call-overload,unused-ignore]
+        return store.get, store.set, True
+    package: Any = importlib.import_module(kind.split()[0])
+    if kind == "moka_py":
+        cache = package.Moka(rows, ttl=HOUR)
+        return cache.get, cache.set, False
+    if kind == "cachebox VTTLCache":
+        cache = package.VTTLCache(rows)
+        return cache.get, cache.insert, True
+    cache = package.TTLCache(rows, HOUR)
+    return cache.get, cache.__setitem__, False
+
+
+PEERS = ("cachetools TTLCache", "cachebox TTLCache", "cachebox VTTLCache", "moka_py")
+OURS = ("atbr", "atbr, maxsize=")
+
+
+def task_peer(rows: int, kind: str) -> Result:
+    """Return the seconds a set, growing and overwriting, and a get of random keys."""
+    gc.disable()
+    get, put, takes_ttl = cache_of(kind, rows)
+
+    def set_all() -> float:
+        total = 0.0
+        for chunk in figures.chunks(rows):
+            start = time.perf_counter()
+            if takes_ttl:
+                for key, value in chunk:
+                    put(key, value, HOUR)
+            else:
+                for key, value in chunk:
+                    put(key, value)
+            total += time.perf_counter() - start
+        return total / rows
+
+    growing, overwriting = set_all(), set_all()
+    keys = figures.some_keys(rows, 300_000, seed=3)
+    missing = sum(get(key) is None for key in keys)
+    keys = figures.some_keys(rows, 300_000, seed=4)
+    start = time.perf_counter()
+    for key in keys:
+        get(key)
+    taken = (time.perf_counter() - start) / len(keys)
+    return {
+        "set, growing": growing,
+        "set, overwriting": overwriting,
+        "get": taken,
+        "missing": missing,
+    }
+
+
+def peers(options: argparse.Namespace) -> list[Row]:
+    rows = options.rows or MILLION
+    runs: dict[str, list[Result]] = {kind: [] for kind in (*OURS, *PEERS)}
+    for _ in range(3):
+        for kind in runs:
+            runs[kind].append(measure("peer", rows, kind))
+    lines: list[Row] = []
+    for what in ("set, growing", "set, overwriting", "get"):
+        times = {kind: statistics.median(r[what] for r in seen) for kind, seen in runs.items()}
+        for ours in OURS:
+            cells = [
+                f"{kind} {times[kind] * 1e9:.0f} ns, {times[kind] / times[ours]:.2f} x"
+                for kind in PEERS
+            ]
+            line = f"{ours}: {what}, {rows:,} keys with a ttl"
+            text = f"{times[ours] * 1e9:.0f} ns; " + "; ".join(cells)
+            lines.append((line, text, "faster than all"))
+    return lines
+
+
+# The storm
+
+
+def task_clock(_: int) -> Result:
+    """Read the clock until told to stop; return the longest gap of each window, by its number."""
+    stop = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    gaps: dict[int, float] = {}
+    last = time.monotonic()
+    while not stop.is_set():
+        for _turn in range(1_000):
+            now = time.monotonic()
+            window = int(now / WINDOW)
+            gaps[window] = max(gaps.get(window, 0), now - last)
+            last = now
+    return {"gaps": gaps}
+
+
+def task_storm(rows: int, filled: str, seconds: str) -> Result:
+    """Fill a store with rows that are due at once, and use it while they expire.
+
+    The process has one Python thread, so that none waits for another's GIL.
+    """
+    path, ttl = dataset.fixed(rows), float(seconds)
+    values = figures.value_of(0)
+    own = [f"own key {row:08}" for row in range(OWN_KEYS)]
+    before = memory.anonymous_bytes()
+    store: atbr.Store[bytes] = atbr.Store(values=bytes)
+    store["first"] = values
+    start = time.monotonic()
+    if filled == "load":
+        store.load(path, ttl=ttl)
+    else:
+        for chunk in figures.chunks(rows):
+            store.set_many(chunk, ttl=max(start + ttl - time.monotonic(), 0.001))
+        assert time.monotonic() < start + ttl, "filling took longer than the entries live"
+    for key in own:
+        store[key] = values
+    gc.collect()
+    gc.disable()
+    full = memory.anonymous_bytes() - before
+    allocated = store.stats().bytes_allocated
+    due = start + ttl
+    clock, get, put = time.monotonic, store.get, store.set
+    keys = figures.some_keys(rows, 100_000, seed=1)
+    while clock() < due - 2:
+        time.sleep(0.01)
+    windows: list[list[float]] = []
+    memories: list[list[float]] = []
+    next_memory, settled, at = 0.0, 0, 0
+    while clock() < due + 60 and settled < 3:
+        window_ends = (math.floor(clock() / WINDOW) + 1) * WINDOW
+        longest_get = longest_set = 0.0
+        operations = 0
+        while (begin := clock()) < window_ends:
+            get(keys[at])
+            middle = clock()
+            put(own[at % len(own)], values)
+            end = clock()
+            longest_get = max(longest_get, middle - begin)
+            longest_set = max(longest_set, end - middle)
+            operations += 2
+            at = (at + 1) % len(keys)
+        windows.append([window_ends - WINDOW, longest_get, longest_set, operations, len(store)])
+        if clock() >= next_memory:
+            left = memory.anonymous_bytes() - before
+            memories.append([clock(), left])
+            next_memory = clock() + 0.5
+            settled = settled + 1 if left <= 0.1 * full and clock() > due else 0
+    return {
+        "due": due,
+        "full": full,
+        "allocated": allocated,
+        "left": store.stats().bytes_allocated,
+        "windows": windows,
+        "memories": memories,
+    }
+
+
+def storm_of(rows: int, filled: str) -> Result:
+    """Run the storm beside a process that only reads the clock; times are relative to the deadline."""
+    dataset.fixed(rows)
+    ttl = str(max(15.0, rows / 150_000 if filled == "sets" else 0))
+    clock = subprocess.Popen(
+        command("clock", 0), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    seen = measure("storm", rows, filled, ttl)
+    gaps = {float(k): v for k, v in json.loads(clock.communicate("")[0])["gaps"].items()}
+    due = seen["due"]
+    windows = [
+        [begin - due, get, put, operations, left, gaps.get(float(round(begin / WINDOW)), 0.0)]
+        for begin, get, put, operations, left in seen["windows"]
+    ]
+    memories = [[at - due, left] for at, left in seen["memories"]]
+    return {**seen, "windows": windows, "memories": memories}
+
+
+def storm(options: argparse.Namespace) -> list[Row]:
+    rows = options.rows or 10 * MILLION
+    lines: list[Row] = []
+    for filled in ("load", "sets"):
+        seen = storm_of(rows, filled)
+        if filled == "load":
+            results_path().write_text(json.dumps(seen))
+        windows, full = seen["windows"], seen["full"]
+        calm = [window for window in windows if window[0] < -WINDOW]
+        begun = [window for window in windows if window[0] >= -WINDOW]
+        first = next(window[0] for window in begun if window[4] < rows)
+        last = next(window[0] for window in begun if window[4] <= rows / 100 + OWN_KEYS + 1)
+        back = next((at for at, left in seen["memories"] if at > 0 and left <= full / 10), math.inf)
+        during = [window for window in begun if window[0] <= max(last, back) + 1]
+        show_storm(f"{rows:,} entries after {filled}", windows, seen["memories"])
+        most = [max(window[column] for window in during) * 1e3 for column in (1, 2, 5)]
+        before = max(max(window[1:3]) for window in calm) * 1e3
+        rate = rows / (last - first + WINDOW)
+        left = seen["memories"][-1][1]
+        name = f"{rows:,} entries due at once, after {'a load' if filled == 'load' else 'sets'}: "
+        text = (
+            f"get {most[0]:.1f} ms, set {most[1]:.1f} ms; a loop that reads the clock {most[2]:.1f} ms;"
+            f" before the storm {before:.1f} ms"
+        )
+        lines.append((name + "longest operation", text, "<= 5 ms"))
+        lines.append((name + "expiries a second", f"{rate / 1e6:.1f} M", ">= 1 M"))
+        text = f"{full / MEBIBYTE:.0f} MiB, {left / MEBIBYTE:.0f} MiB; after {back:.1f} s"
+        lines.append((name + "memory before and after; back to within 10 %", text, "<= 15 s"))
+    return lines
+
+
+def show_storm(what: str, windows: list[list[float]], memories: list[list[float]]) -> None:
+    print(f"storm of {what}: seconds; longest get, set, gap of the clock; operations, entries")
+    for at, get, put, operations, left, gap in windows:
+        times = f"{get * 1e3:8.2f} {put * 1e3:8.2f} {gap * 1e3:8.2f} ms"
+        print(f"  {at:6.1f} {times} {operations:8,} {left:12,}")
+    for at, left in memories:
+        print(f"  {at:6.1f} s {left / MEBIBYTE:8.0f} MiB")
+
+
+def results_path() -> Path:
+    return dataset.CACHE / "storm.json"
+
+
+def draw(folder: Path) -> None:
+    """Draw memory and the longest operations over the seconds of the storm."""
+    seen = json.loads(results_path().read_text())
+    plot: Any = importlib.import_module("matplotlib.pyplot")
+    plot.rcParams.update({"svg.hashsalt": "atbr", "font.size": 9, "svg.fonttype": "none"})
+    figure, (above, below) = plot.subplots(2, 1, figsize=(8, 4.6), sharex=True)
+    last = min(seen["memories"][-1][0], 15)
+    above.step([m[0] for m in seen["memories"]], [m[1] / MEBIBYTE for m in seen["memories"]],
+               where="post", color="#c4501b")  # fmt: skip
+    above.set_title("anonymous memory, MiB", loc="left")
+    above.set_ylim(0)
+    lines = ((5, "only the clock", "#b5bac2"), (2, "set", "#3b6ea5"), (1, "get", "#c4501b"))
+    for column, name, color in lines:
+        below.step([w[0] for w in seen["windows"]], [w[column] * 1e3 for w in seen["windows"]],
+                   where="post", color=color, label=name, linewidth=1)  # fmt: skip
+    below.set_yscale("log")
+    below.axhline(5, color="#888", linewidth=0.7, linestyle=":")
+    below.set_title("longest in a tenth of a second, ms", loc="left")
+    below.set_xlabel("seconds after the first deadline")
+    below.set_xlim(-2, last)
+    below.legend(frameon=False, ncols=3, loc="upper right", fontsize=8)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(folder / "expiry-storm.svg", metadata={"Date": None})
+
+
+# Memory
+
+
+def fill(store: atbr.Store[bytes], rows: int, way: str) -> None:
+    """Fill by a load, or by sets from so many threads, of entries with a ttl."""
+    if way == "load":
+        store.load(dataset.fixed(rows), ttl=HOUR)
+        return
+    threads = int(way)
+
+    def work(number: int) -> None:
+        pick = random.Random(number)
+        put = store.set
+        for start in range(number * CHUNK, rows, threads * CHUNK):
+            for row in range(start, min(start + CHUNK, rows)):
+                put(dataset.fixed_key(row), figures.value_of(row), ttl=some_ttl(pick))
+
+    in_threads(threads, work)
+
+
+def task_memory(rows: int, way: str) -> Result:
+    """Return the growth of anonymous memory, and what the store says that it has allocated."""
+    warm: atbr.Store[bytes] = atbr.Store(values=bytes)
+    fill(warm, 1_000, "load" if way == "load" else way)
+    warm.close()
+    gc.collect()
+    before = memory.anonymous_bytes()
+    store: atbr.Store[bytes] = atbr.Store(values=bytes)
+    fill(store, rows, way)
+    gc.collect()
+    grown = memory.anonymous_bytes() - before
+    stats = store.stats()
+    return {
+        "grown": grown,
+        "allocated": stats.bytes_allocated,
+        "expiry": stats.expiry_bytes,
+        "index": stats.index_bytes,
+    }
+
+
+WAYS = {"load": "a load", "1": "sets", "4": "sets from 4 threads"}
+
+
+def bytes_of(options: argparse.Namespace) -> list[Row]:
+    lines: list[Row] = []
+    most = options.rows or 10 * MILLION
+    for rows in (most // 10, most * 3 // 10, most):
+        dataset.fixed(rows)
+        for way, name in WAYS.items():
+            seen = measure("memory", rows, way)
+            if rows == most:
+                over = figures.overhead(seen["grown"], rows)
+                reach = "<= 20 B" if way == "load" else "<= 21 B"
+                what = f"memory an expiring entry beyond key and value, {rows:,}, after {name}"
+                wheel, index = seen["expiry"] / rows, seen["index"] / rows
+                text = f"{over:.1f} B: time wheel {wheel:.1f} B, index {index:.1f} B"
+                lines.append((what, text, reach))
+            share = seen["allocated"] / seen["grown"] - 1
+            what = f"stats().bytes_allocated against anonymous memory, {rows:,} after {name}"
+            lines.append((what, f"{share:+.1%}", "within 5 %"))
+    return lines
+
+
+def task_churn(most: int, threads: str) -> Result:
+    """Write many times what fits into a bounded store; return the memory at each moment against the bound."""
+    warm = atbr.Store(values=bytes)
+    warm.close()
+    body = os.urandom(4_096)
+    stop = threading.Event()
+    gc.collect()
+    before = memory.anonymous_bytes()
+    store: atbr.Store[bytes] = atbr.Store(values=bytes, max_bytes=most)  # type: ignore[call-overload,unused-ignore]
+    written = [0] * int(threads)
+
+    def work(number: int) -> None:
+        pick = random.Random(number)
+        while not stop.is_set():
+            size = 10 + int(190 * pick.random())
+            key = dataset.fixed_key(pick.randrange(most // 40))
+            ttl = 1 + 4 * pick.random() if pick.random() < 0.33 else None
+            store.set(key, body[:size], ttl=ttl)
+            written[number] += size + 16
+
+    crowd = threading.Thread(target=in_threads, args=(int(threads), work))
+    crowd.start()
+    grown: list[int] = []
+    allocated: list[int] = []
+    while sum(written) < 4 * most:
+        time.sleep(0.1)
+        grown.append(memory.anonymous_bytes() - before)
+        allocated.append(store.stats().bytes_allocated)
+    stop.set()
+    crowd.join()
+    gc.collect()
+    stats = store.stats()
+    return {
+        "peak": max(grown),
+        "end": memory.anonymous_bytes() - before,
+        "allocated peak": max(allocated),
+        "allocated": stats.bytes_allocated,
+        "data": stats.key_bytes + stats.value_bytes,
+        "evictions": stats.evictions,
+        "expirations": stats.expirations,
+    }
+
+
+def churn(options: argparse.Namespace) -> list[Row]:
+    lines: list[Row] = []
+    for most in (64 * MEBIBYTE, 256 * MEBIBYTE):
+        seen = measure("churn", most, "4")
+        what = f"max_bytes={most // MEBIBYTE} MiB, 4 threads that set: anonymous memory against it, most / in the end"
+        text = (
+            f"{seen['peak'] / most:.3f} / {seen['end'] / most:.3f};"
+            f" bytes_allocated {seen['allocated peak'] / most:.3f} / {seen['allocated'] / most:.3f};"
+            f" {seen['data'] / most:.2f} are keys and values"
+        )
+        lines.append((what, text, "<= 1.02"))
+    return lines
+
+
+# The soak
+
+
+def task_soak(minutes: int) -> Result:
+    """Use a store in every way for some minutes; return memory and figures as time goes by."""
+    most, told = 500_000, 0
+
+    def count(_key: str, _value: bytes) -> None:
+        nonlocal told
+        told += 1
+
+    store: atbr.Store[bytes] = atbr.Store(values=bytes, maxsize=most, ttl=20, on_expire=count)  # type: ignore[call-overload,unused-ignore]
+    body = os.urandom(4_096)
+    stop = threading.Event()
+
+    def work(number: int) -> None:
+        pick = random.Random(number)
+        while not stop.is_set():
+            key = dataset.fixed_key(pick.randrange(2 * most))
+            deed = pick.random()
+            if deed < 0.5:
+                value = body[: int(200 * pick.random())]
+                store.set(key, value, ttl=1 + 19 * pick.random())
+            elif deed < 0.6:
+                store[key] = body[:64]
+            elif deed < 0.75:
+                store.get(key)
+            elif deed < 0.85:
+                store.touch(key, 1 + 19 * pick.random())
+            elif deed < 0.9:
+                store.persist(key)
+            elif deed < 0.95:
+                store.append(key, b"tail")
+            else:
+                store.delete(key)
+
+    crowd = threading.Thread(target=in_threads, args=(3, work))
+    crowd.start()
+    start = time.monotonic()
+    samples: list[list[float]] = []
+    while (elapsed := time.monotonic() - start) < 60 * minutes:
+        stats = store.stats()
+        resident = memory.anonymous_bytes()
+        samples.append([elapsed, resident, stats.entries, stats.expirations, stats.evictions, told])
+        print(f"{elapsed:6.0f} s {resident / MEBIBYTE:8.1f} MiB {stats}", file=sys.stderr)
+        time.sleep(min(5, 0.2 * minutes * 60))
+    stop.set()
+    crowd.join()
+    return {"samples": samples, "lost": store.stats().expirations_lost}
+
+
+def soak(options: argparse.Namespace) -> list[Row]:
+    seen = measure("soak", options.minutes)
+    resident = [sample[1] for sample in seen["samples"]]
+    third = len(resident) // 3
+    middle, last = (statistics.median(part) for part in (resident[third:-third], resident[-third:]))
+    _, _, entries, expired, evicted, told = seen["samples"][-1]
+    what = f"memory of {options.minutes} minutes of all writes, the last third's median against the middle third's"
+    text = f"{last / middle - 1:+.1%}; {entries:,} entries, {expired:,} expired, {told:,} told, {evicted:,} evicted"
+    return [(what, text, "within 3 %")]
+
+
+# All of it
+
+TASKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "latency": latency,
+    "set": sets,
+    "peers": peers,
+    "storm": storm,
+    "memory": bytes_of,
+    "churn": churn,
+    "soak": soak,
+}
+
+
+def command(task: str, rows: int, *arguments: str) -> list[str]:
+    return [sys.executable, __file__, "--task", task, str(rows), *arguments]
+
+
+def measure(task: str, rows: int, *arguments: str) -> Result:
+    print(f"measuring {task} {rows:,} {' '.join(arguments)} ...", file=sys.stderr)
+    output = subprocess.run(
+        command(task, rows, *arguments), check=True, stdout=subprocess.PIPE, text=True
+    )
+    return dict(json.loads(output.stdout))
+
+
+def main() -> None:
+    """Measure and print, or run one task for the process that asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(TASKS))
+    parser.add_argument("--rows", type=int, help="instead of each task's own number")
+    parser.add_argument("--latency-rows", type=int, nargs="+", default=[MILLION])
+    parser.add_argument("--minutes", type=int, default=5, help="of the soak")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table there")
+    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        task, rows, *arguments = options.task
+        print(json.dumps(globals()[f"task_{task}"](int(rows), *arguments)))
+        return
+    cores = len(os.sched_getaffinity(0))
+    lines = [
+        f"`benches/expiry.py`, {datetime.date.today()}: keys of 16 bytes and values of 32; {cores} cores of"
+        f" {figures.processor()}, CPython {platform.python_version()}.",
+        "",
+        "| what | seen | to be reached |",
+        "|---|---|---|",
+    ]
+    for name in options.tasks or [task for task in TASKS if task != "soak"]:
+        for row in TASKS[name](options):
+            lines.append(f"| {' | '.join(row)} |")
+            print(lines[-1], flush=True)
+    if options.write:
+        page = options.write.read_text(encoding="utf-8")
+        head, rest = page.split(BEGIN, 1)
+        tail = rest.split(END, 1)[1]
+        text = "\n".join([head + BEGIN, *lines, END])
+        options.write.write_text(text + tail, encoding="utf-8")
+        draw(options.write.parent)
+
+
+if __name__ == "__main__":
+    main()
