@@ -58,6 +58,7 @@ TITLES = {
 RESULTS = dataset.CACHE / "hit-ratio.json"
 # Many, so that what a process grows by is the cache's.
 ENTRIES_MEASURED = 500_000
+SMALLEST_BOUND = 2**20
 
 Cache = tuple[Callable[[str], object], Callable[[str, bytes], object]]
 
@@ -151,6 +152,8 @@ def bytes_table(results: dict[str, dict[str, float]]) -> list[str]:
     if OURS not in rates:
         return lines
     for (trace, size), hits in zip(cases(), results.values(), strict=True):
+        if min(rates[kind] for kind in PEERS) * size < SMALLEST_BOUND:
+            continue
         cells = []
         for kind in PEERS:
             ours = measure("hits", OURS, "max_bytes", round(rates[kind] * size), trace)
