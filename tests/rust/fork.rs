@@ -105,3 +105,92 @@ fn children_forked_under_load_read_write_load_and_exit() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(store.get(b"child").unwrap(), None);
 }
+
+fn swept(store: &Store) -> bool {
+    let end = Instant::now() + Duration::from_secs(15);
+    while store.len() > 1 {
+        if Instant::now() > end {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(500));
+    }
+    store.contains(b"stays", Wait::Block).unwrap()
+}
+
+#[test]
+fn the_sweeper_runs_on_both_sides_of_a_fork_under_load() {
+    let store = Store::new(&Options {
+        ttl: Ttl::Millis(20),
+        ..Options::default()
+    })
+    .unwrap();
+    store
+        .set_with(b"stays", b"", Ttl::Millis(1_000_000), Wait::Block)
+        .unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 1..=4u64 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                let mut i = 0;
+                while !done.load(Ordering::Relaxed) {
+                    i += 1;
+                    let key = key((writer << 32) + i % 3_000);
+                    let value = vec![1; (i % 3000) as usize];
+                    let ttl = Ttl::Millis(1 + i % 40);
+                    store.set_with(&key, &value, ttl, Wait::Block).unwrap();
+                    store.touch(&key, Ttl::Default, Wait::Block).unwrap();
+                    if i % 5 == 0 {
+                        store.delete(&key, Wait::Block).unwrap();
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            // Stores that come and go start and stop the sweeper's use all the time.
+            while !done.load(Ordering::Relaxed) {
+                let other = self::store();
+                other
+                    .set_with(b"k", b"", Ttl::Millis(1), Wait::Block)
+                    .unwrap();
+                let mut bulk = BulkLoad::new(&store, 1, Keep::First, Ttl::Millis(10)).unwrap();
+                for i in 0..500 {
+                    bulk.writers()[0].push(&key(i), b"loaded").unwrap();
+                }
+                bulk.merge(&AtomicBool::new(false)).unwrap();
+                bulk.finish().unwrap();
+                store.expire().unwrap();
+            }
+        });
+        for _ in 0..if cfg!(debug_assertions) { 40 } else { 500 } {
+            fork(|| {
+                for i in 0..500 {
+                    store.set(&key(i), b"child", Wait::Block).unwrap();
+                }
+                let other = self::store();
+                other.set(b"stays", b"", Wait::Block).unwrap();
+                other
+                    .set_with(b"k", b"", Ttl::Millis(5), Wait::Block)
+                    .unwrap();
+                store.compact().unwrap();
+                swept(&store) && swept(&other)
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(swept(&store));
+    assert_eq!(store.stats().expiring, 1);
+}
+
+#[test]
+fn a_fork_while_nothing_else_happens_leaves_what_is_due_to_the_next_operation() {
+    let store = store();
+    store.set(b"stays", b"", Wait::Block).unwrap();
+    for i in 0..100 {
+        let ttl = Ttl::Millis(1 + i % 30);
+        store.set_with(&key(i), b"", ttl, Wait::Block).unwrap();
+        // The length alone is asked for from here on.
+        fork(|| swept(&store));
+    }
+    assert!(swept(&store));
+}
