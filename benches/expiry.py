@@ -149,79 +149,77 @@ def latency(options: argparse.Namespace) -> list[Row]:
 # Sets with and without a ttl
 
 
+Chunk = list[tuple[str, bytes, float]]
+
+
 def task_set(rows: int) -> Result:
-    """Set in turns, chunk by chunk; return the median nanoseconds a set, growing and overwriting."""
+    """Set in turns, chunk by chunk; return the median processor seconds a set, growing and overwriting."""
     gc.disable()
     pick = random.Random(1)
-    minute = datetime.timedelta(hours=1)
-    plain = [atbr.Store(values=bytes) for _ in range(7)]
-    default: atbr.Store[bytes] = atbr.Store(values=bytes, ttl=HOUR)
-    ways: dict[str, Callable[[list[tuple[str, bytes]]], None]] = {}
+    hour = datetime.timedelta(hours=1)
+    ttls = [some_ttl(pick) for _ in range(CHUNK)]
 
-    def way(name: str, store: atbr.Store[bytes], ttl: Any = ...) -> None:
-        def run(chunk: list[tuple[str, bytes]]) -> None:
-            put = store.set
-            if ttl is ...:
-                for key, value in chunk:
-                    put(key, value)
-            else:
-                for key, value in chunk:
-                    put(key, value, ttl=ttl)
+    def with_set(ttl: Any) -> Callable[[Chunk], None]:
+        put = atbr.Store(values=bytes).set
 
-        ways[name] = run
+        def run(chunk: Chunk) -> None:
+            for key, value, _ in chunk:
+                put(key, value, ttl=ttl)
 
-    way("set(key, value)", plain[0])
-    way("ttl=3600.0", plain[1], HOUR)
-    way("ttl=3600", plain[2], 3600)
-    way("ttl=timedelta", plain[3], minute)
-    way("ttl=None", plain[4], None)
+        return run
 
-    def run_random(chunk: list[tuple[str, bytes]]) -> None:
-        put = plain[5].set
-        for (key, value), ttl in zip(chunk, ttls, strict=True):
+    def run_plain(chunk: Chunk, put: Any = atbr.Store(values=bytes).set) -> None:
+        for key, value, _ in chunk:
+            put(key, value)
+
+    def run_random(chunk: Chunk, put: Any = atbr.Store(values=bytes).set) -> None:
+        for key, value, ttl in chunk:
             put(key, value, ttl=ttl)
 
-    def run_items(store: Any) -> Callable[[list[tuple[str, bytes]]], None]:
-        def run(chunk: list[tuple[str, bytes]]) -> None:
-            for key, value in chunk:
+    def with_item(store: Any) -> Callable[[Chunk], None]:
+        def run(chunk: Chunk) -> None:
+            for key, value, _ in chunk:
                 store[key] = value
 
         return run
 
-    ttls = [some_ttl(pick) for _ in range(CHUNK)]
-    ways["ttl=random"] = run_random
-    ways["store[key] = value"] = run_items(plain[6])
-    ways["the same, Store(ttl=3600)"] = run_items(default)
+    ways: dict[str, Callable[[Chunk], None]] = {
+        "set(key, value)": run_plain,
+        "ttl=3600.0": with_set(HOUR),
+        "ttl=random": run_random,
+        "ttl=3600": with_set(3600),
+        "ttl=timedelta(hours=1)": with_set(hour),
+        "ttl=None": with_set(None),
+        "store[key] = value": with_item(atbr.Store(values=bytes)),
+        "Store(ttl=3600)": with_item(atbr.Store(values=bytes, ttl=HOUR)),
+    }
     result: Result = {}
     for what in ("growing", "overwriting"):
         times: dict[str, list[float]] = {name: [] for name in ways}
         for turn, chunk in enumerate(figures.chunks(rows)):
-            names = list(ways)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                # Fresh objects: no other way has computed their hash or UTF-8, or warmed the cache for them.
-                fresh = [(key[:8] + key[8:], value) for key, value in chunk]
-                times[name].append(figures.seconds(lambda n=name, c=fresh: ways[n](c)))  # type: ignore[misc]
-        result[what] = {name: statistics.median(seconds) / CHUNK for name, seconds in times.items()}
+            first = turn % len(ways)
+            for name in [*list(ways)[first:], *list(ways)[:first]]:
+                # Fresh objects: nobody has computed their hash, and none is in the cache for one way only.
+                fresh = [(key[:8] + key[8:], value, ttl) for (key, value), ttl in zip(chunk, ttls)]  # noqa: B905
+                start = time.thread_time()
+                ways[name](fresh)
+                times[name].append(time.thread_time() - start)
+        result[what] = {name: statistics.median(s) / CHUNK for name, s in times.items()}
     return result
 
 
 def sets(options: argparse.Namespace) -> list[Row]:
     lines: list[Row] = []
     seen = measure("set", options.rows or MILLION)
-    pairs = (
-        ("set(key, value)", "ttl=3600.0"),
-        ("set(key, value)", "ttl=3600"),
-        ("set(key, value)", "ttl=random"),
-        ("set(key, value)", "ttl=timedelta"),
-        ("set(key, value)", "ttl=None"),
-        ("store[key] = value", "the same, Store(ttl=3600)"),
-    )
     for what, times in seen.items():
-        for without, name in pairs:
-            here, there = times[name] * 1e9, times[without] * 1e9
-            line = f"{without}, {what}: {name}"
+        for name, seconds in times.items():
+            without = "store[key] = value" if name == "Store(ttl=3600)" else "set(key, value)"
+            if name in ("set(key, value)", "store[key] = value"):
+                continue
+            here, there = seconds * 1e9, times[without] * 1e9
             reach = "<= 1.25 x" if name in ("ttl=3600.0", "ttl=random") else ""
-            lines.append((line, f"{here:.0f} ns to {there:.0f} ns, {here / there:.2f} x", reach))
+            text = f"{here:.0f} ns, without {there:.0f} ns: {here / there:.2f} x"
+            lines.append((f"{without} with {name}, {what}", text, reach))
     return lines
 
 
@@ -378,7 +376,8 @@ def task_storm(rows: int, filled: str, seconds: str) -> Result:
             left = memory.anonymous_bytes() - before
             memories.append([clock(), left])
             next_memory = clock() + 0.5
-            settled = settled + 1 if left <= 0.1 * full and clock() > due else 0
+            gone = len(store) <= OWN_KEYS + 1 and left <= 0.1 * full
+            settled = settled + 1 if gone else 0
     return {
         "due": due,
         "full": full,
@@ -415,13 +414,14 @@ def storm(options: argparse.Namespace) -> list[Row]:
         if filled == "load":
             results_path().write_text(json.dumps(seen))
         windows, full = seen["windows"], seen["full"]
+        show_storm(f"{rows:,} entries after {filled}", windows, seen["memories"])
         calm = [window for window in windows if window[0] < -WINDOW]
         begun = [window for window in windows if window[0] >= -WINDOW]
         first = next(window[0] for window in begun if window[4] < rows)
-        last = next(window[0] for window in begun if window[4] <= rows / 100 + OWN_KEYS + 1)
+        gone = (window[0] for window in begun if window[4] <= OWN_KEYS + 1)
+        last = next(gone, math.inf)
         back = next((at for at, left in seen["memories"] if at > 0 and left <= full / 10), math.inf)
         during = [window for window in begun if window[0] <= max(last, back) + 1]
-        show_storm(f"{rows:,} entries after {filled}", windows, seen["memories"])
         most = [max(window[column] for window in during) * 1e3 for column in (1, 2, 5)]
         before = max(max(window[1:3]) for window in calm) * 1e3
         rate = rows / (last - first + WINDOW)
