@@ -168,13 +168,23 @@ def task_set(rows: int) -> Result:
 
         return run
 
-    def run_plain(chunk: Chunk, put: Any = atbr.Store(values=bytes).set) -> None:
-        for key, value, _ in chunk:
-            put(key, value)
+    def without() -> Callable[[Chunk], None]:
+        put = atbr.Store(values=bytes).set
 
-    def run_random(chunk: Chunk, put: Any = atbr.Store(values=bytes).set) -> None:
-        for key, value, ttl in chunk:
-            put(key, value, ttl=ttl)
+        def run(chunk: Chunk) -> None:
+            for key, value, _ in chunk:
+                put(key, value)
+
+        return run
+
+    def with_random() -> Callable[[Chunk], None]:
+        put = atbr.Store(values=bytes).set
+
+        def run(chunk: Chunk) -> None:
+            for key, value, ttl in chunk:
+                put(key, value, ttl=ttl)
+
+        return run
 
     def with_item(store: Any) -> Callable[[Chunk], None]:
         def run(chunk: Chunk) -> None:
@@ -184,9 +194,9 @@ def task_set(rows: int) -> Result:
         return run
 
     ways: dict[str, Callable[[Chunk], None]] = {
-        "set(key, value)": run_plain,
+        "set(key, value)": without(),
         "ttl=3600.0": with_set(HOUR),
-        "ttl=random": run_random,
+        "ttl=random": with_random(),
         "ttl=3600": with_set(3600),
         "ttl=timedelta(hours=1)": with_set(hour),
         "ttl=None": with_set(None),

@@ -15,7 +15,8 @@ use atbr::engine::{Clock, Limits, ManualClock, Options, Store, Ttl, Wait};
 
 const VALUE: [u8; 32] = [b'v'; 32];
 const HOUR: u64 = 3_600_000;
-const PARTS: [(&str, fn(u64)); 3] = [("get", get), ("set", set), ("expire", expire)];
+type Part = (&'static str, fn(u64));
+const PARTS: [Part; 3] = [("get", get), ("set", set), ("expire", expire)];
 
 fn main() -> io::Result<()> {
     let name = env::args().skip(1).find(|argument| argument != "--bench");
@@ -279,7 +280,8 @@ fn set(_: u64) {
     const ENTRIES: u64 = 1_000_000;
     const RUNS: usize = 9;
     println!("set, {ENTRIES} entries, medians of {RUNS} runs in turns");
-    let ways: [(&str, fn(&mut Random) -> Ttl); 3] = [
+    type Way = (&'static str, fn(&mut Random) -> Ttl);
+    let ways: [Way; 3] = [
         ("without a ttl", |_| Ttl::Never),
         ("the same ttl each", |_| Ttl::Millis(HOUR)),
         ("a second to an hour", |random| {

@@ -32,6 +32,9 @@ fn make(clock: &ManualClock, ttl: Ttl, sweeps: bool) -> Store {
     .unwrap()
 }
 
+/// Rows, and the time that passes after them.
+type Round = (Vec<(Vec<u8>, Vec<u8>)>, u64);
+
 #[derive(Clone, Debug)]
 enum Op {
     Set(Vec<u8>, Vec<u8>, Ttl),
@@ -50,7 +53,7 @@ enum Op {
     DeleteMany(Vec<Vec<u8>>),
     PopAny,
     /// Rounds of rows, with time passing after each.
-    Load(Vec<(Vec<(Vec<u8>, Vec<u8>)>, u64)>, bool, Ttl),
+    Load(Vec<Round>, bool, Ttl),
     Wait(u64),
     /// To the deadline of an entry, or a millisecond before.
     WaitFor(usize, bool),
@@ -373,7 +376,7 @@ impl Pair {
     }
 
     /// A deadline counts from the beginning of the round that a row is in.
-    fn load(&mut self, rounds: Vec<(Vec<(Vec<u8>, Vec<u8>)>, u64)>, keep: Keep, ttl: Ttl) {
+    fn load(&mut self, rounds: Vec<Round>, keep: Keep, ttl: Ttl) {
         let store = Rc::clone(&self.store);
         let mut bulk = BulkLoad::new(&store, 3, keep, ttl).unwrap();
         for (rows, pause) in rounds {
@@ -460,11 +463,10 @@ impl Pair {
         let expiring = self.map.values().filter(|(_, at)| *at != NEVER).count();
         assert_eq!(stats.expiring as usize, expiring);
         assert_eq!(stats.expirations, self.expirations);
-        let bytes = |of: fn((&Vec<u8>, &(Vec<u8>, u64))) -> usize| {
-            self.map.iter().map(of).sum::<usize>() as u64
-        };
-        assert_eq!(stats.key_bytes, bytes(|(key, _)| key.len()));
-        assert_eq!(stats.value_bytes, bytes(|(_, (value, _))| value.len()));
+        let key_bytes: usize = self.map.keys().map(Vec::len).sum();
+        let value_bytes: usize = self.map.values().map(|(value, _)| value.len()).sum();
+        assert_eq!(stats.key_bytes, key_bytes as u64);
+        assert_eq!(stats.value_bytes, value_bytes as u64);
     }
 }
 
@@ -765,7 +767,7 @@ fn the_sweeper_takes_out_what_four_threads_write() {
                 let store = &store;
                 scope.spawn(move || {
                     for i in 0..sets {
-                        let key = key_of(writer << 32 | i % 5_000);
+                        let key = key_of((writer << 32) | (i % 5_000));
                         let value = [writer as u8; 300];
                         match i % 8 {
                             0..=3 => {
