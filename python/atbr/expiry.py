@@ -41,22 +41,27 @@ class Watcher:
         """Start the thread unless it runs."""
         if not self._stopped and self._thread is None:
             _core.watch_expired(self._raw, True)
-            self._thread = Thread(target=self._run, name="atbr-on-expire", daemon=True)
+            self._thread = Thread(
+                target=self._run, args=(self._previous,), name="atbr-on-expire", daemon=True
+            )
             self._thread.start()
 
     def suspend(self) -> None:
         """End the thread, and keep what expires until `resume`."""
         if self._thread is not None and self._thread is not current_thread():
-            self._previous, self._thread = self._thread, None
+            thread, self._thread = self._thread, None
+            self._previous = thread
             _core.watch_expired(self._raw, False)
             # A callback may wait for what the forking thread holds; then the fork comes first.
-            self._previous.join(LONGEST_JOIN)
+            thread.join(LONGEST_JOIN)
 
-    def forget(self) -> None:
-        """In a child: notice that a thread is not there which started while the parent forked."""
-        if self._thread is not None and not self._thread.is_alive():
+    def ask_again(self) -> None:
+        """After a fork: have `resume` called when the next entry expires, unless a thread is there."""
+        # In a child, one that started while the parent forked is not.
+        if self._thread is None or not self._thread.is_alive():
             self._thread = None
-            _core.watch_expired(self._raw, False)
+            if not self._stopped:
+                _core.watch_expired(self._raw, False)
 
     def stop(self) -> None:
         """Let the thread end, and keep nothing any more."""
@@ -68,11 +73,11 @@ class Watcher:
         if self._thread is not None and self._thread is not current_thread():
             self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, previous: Thread | None) -> None:
         thread = current_thread()
-        if self._previous is not None:
-            self._previous.join()
-            self._previous = None
+        if previous is not None:
+            previous.join()
+        del previous
         while self._thread is thread and not self._stopped and not self._raw.closed:
             self._tell(_core.take_expired(self._raw, MOST, LONGEST_WAIT))
 
@@ -90,22 +95,37 @@ class Watcher:
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
 
 
+_forking = 0
+
+
 def suspend_all() -> None:
     """Stop all threads before a fork."""
+    global _forking
+    _forking += 1
     for watcher in list(_watchers):
         watcher.suspend()
 
 
 def resume_all() -> None:
-    """Start threads for which something has come."""
-    for watcher in list(_watchers):
-        watcher.resume()
+    """Start threads for which something has come, but not just before a fork."""
+    if not _forking:
+        for watcher in list(_watchers):
+            watcher.resume()
 
 
-def forget_all() -> None:
-    """Look, in a child, which threads are left."""
+def after_fork_in_parent() -> None:
+    """Let threads start again."""
+    global _forking
+    _forking -= 1
     for watcher in list(_watchers):
-        watcher.forget()
+        watcher.ask_again()
+
+
+def after_fork_in_child() -> None:
+    """Let threads start again, whoever else was forking."""
+    global _forking
+    _forking = 1
+    after_fork_in_parent()
 
 
 def stop_all() -> None:
@@ -116,5 +136,9 @@ def stop_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=suspend_all, after_in_child=forget_all)
+    os.register_at_fork(
+        before=suspend_all,
+        after_in_parent=after_fork_in_parent,
+        after_in_child=after_fork_in_child,
+    )
 _core.on_unwatched(resume_all)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -471,7 +472,9 @@ print("end")
             run_python(program, how, timeout=60)
 
 
-def test_both_sides_of_a_fork_are_told(run_python: Callable[..., str]) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("count", [100, pytest.param(2_000, marks=pytest.mark.deep)])
+def test_both_sides_of_a_fork_are_told(run_python: Callable[..., str], count: int) -> None:
     program = """
 import os, sys, threading, time
 import atbr
@@ -509,7 +512,7 @@ for number in range(int(sys.argv[1])):
     assert os.waitpid(child, 0)[1] == 0, number
 print("told")
 """
-    assert run_python(program, "40") == "told\n"
+    assert run_python(program, str(count), timeout=1_200) == "told\n"
 
 
 def test_an_exception_of_the_callback_is_reported_and_the_next_entry_comes(
