@@ -218,4 +218,29 @@ mod tests {
             run(&ops, Limits { entries, bytes, on_full });
         }
     }
+
+    fn bounded(entries: u64, bytes: u64, on_full: OnFull) -> Store {
+        Store::new(&Options {
+            limits: Limits {
+                entries,
+                bytes,
+                on_full,
+            },
+            ..Options::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_cancelled_compaction_leaves_the_account_right() {
+        let store = bounded(0, 4 << 20, OnFull::Evict);
+        for i in 0..20_000u64 {
+            store.set(&i.to_le_bytes(), &[7; 60], Wait::Block).unwrap();
+        }
+        for i in (0..20_000u64).filter(|i| i % 8 < 1) {
+            store.delete(&i.to_le_bytes(), Wait::Block).unwrap();
+        }
+        assert!(store.compact_while(&mut || false).is_err());
+        check(&store);
+    }
 }

@@ -721,7 +721,7 @@ impl Store {
                 for chunk in first..(first + CHUNKS_AT_A_TIME).min(steps) {
                     shard.compact_chunk(self.cx(), chunk)?;
                 }
-                drop(shard);
+                self.finish(cell, shard, 0);
                 check(go_on)?;
             }
             let mut shard = cell.lock.write();
