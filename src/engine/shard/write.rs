@@ -43,7 +43,6 @@ impl<T: Table> Shard<T> {
     ) -> Result<bool> {
         let deadline = cx.time.deadline(ttl)?;
         let old = self.old(cx, order, key)?;
-        self.take_first_entry(cx)?;
         let before = self.work;
         self.put(cx, order, key, value, deadline, &old)?;
         self.finish_write(cx, before);
@@ -150,7 +149,7 @@ impl<T: Table> Shard<T> {
         self.index.remove(found, &keys);
         self.work.slots_moved += self.index.slots_moved() - moved;
         self.arena.kill(&cx.pool, found.offset);
-        cx.give_entries(1);
+        self.leave_place(cx);
         self.entries -= 1;
         self.key_bytes -= key_len as u64;
         self.value_bytes -= value_len as u64;
@@ -179,7 +178,6 @@ impl<T: Table> Shard<T> {
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let old = self.old(cx, order, key)?;
-        self.take_first_entry(cx)?;
         let before = self.work;
         let entry = old.found.filter(|_| old.live).map(|found| Entry {
             value: self.arena.record(found.offset).value,
