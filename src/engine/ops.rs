@@ -94,7 +94,7 @@ impl Store {
         wait: Wait,
         f: impl FnOnce(ValueRef<'_>) -> R,
     ) -> Result<Option<R>> {
-        self.modify(key, wait, |old| {
+        self.reduce(key, wait, |old| {
             Ok((Change::Delete, old.map(|entry| f(entry.value))))
         })
     }
@@ -136,7 +136,7 @@ impl Store {
     /// # Errors
     /// Those of [`Store::set`].
     pub fn persist(&self, key: &[u8], wait: Wait) -> Result<bool> {
-        self.modify(key, wait, |entry| {
+        self.reduce(key, wait, |entry| {
             let expires = entry.is_some_and(|entry| entry.time_left.is_some());
             let change = if expires {
                 Change::Expire(Ttl::Never)

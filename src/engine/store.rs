@@ -530,6 +530,24 @@ impl Store {
         })
     }
 
+    /// As [`Store::modify`], for a change that needs no room: it takes the entry out, or its expiry away, or does nothing.
+    ///
+    /// # Errors
+    /// As [`Store::modify`], without those of a store that is full.
+    pub fn reduce<'c, R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        limits::check_key(key.len())?;
+        let (cell, order) = self.place(key);
+        let mut shard = cell.write(wait)?;
+        let result = shard.modify(self.cx(), order, key, decide);
+        self.finish(cell, shard, 0);
+        result
+    }
+
     /// Runs one write of a key; in a bounded store with room for a record of `len` bytes.
     #[inline(always)]
     fn write<R>(

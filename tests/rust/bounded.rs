@@ -369,6 +369,24 @@ fn values_that_fit_one_at_a_time_replace_each_other() {
     }
 }
 
+/// Sets new keys until the store is full; returns how many there are.
+fn fill(store: &Store, len: usize) -> u64 {
+    let fits = |&i: &u64| store.set(&key(i), &vec![1; len], Wait::Block).is_ok();
+    (0..).take_while(fits).count() as u64
+}
+
+#[test]
+fn what_only_gives_room_back_needs_none() {
+    let store = bounded(0, 1 << 20, OnFull::Error);
+    let filled = fill(&store, 100);
+    let popped = store.pop(&key(1), Wait::Block, |value| value.len());
+    assert_eq!(popped.unwrap(), Some(100));
+    assert!(!store.persist(&key(2), Wait::Block).unwrap());
+    let locked = store.with_locked(&[&key(3)], |locked| locked.delete(&key(3)));
+    assert!(locked.unwrap());
+    assert_eq!(store.len() as u64, filled - 2);
+}
+
 #[test]
 fn a_write_to_a_full_store_takes_out_no_more_of_what_has_expired_than_it_needs() {
     let clock = ManualClock::default();
