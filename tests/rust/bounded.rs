@@ -388,6 +388,26 @@ fn what_only_gives_room_back_needs_none() {
 }
 
 #[test]
+fn appending_refuses_rather_than_drop_what_it_appends_to() {
+    let store = bounded(0, 1 << 20, OnFull::Evict);
+    let mut len = 0;
+    loop {
+        match store.append(b"key", &[1; 5000], Wait::Block) {
+            Ok(total) => len += total - len.min(total),
+            Err(Error::StoreFull) => break,
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(store.get(b"key").unwrap().map(|v| v.len()), Some(len));
+        for i in 0..100 {
+            store.set(&key(i), &[2; 1000], Wait::Block).unwrap();
+        }
+        assert_eq!(store.get(b"key").unwrap().map(|v| v.len()), Some(len));
+    }
+    assert_eq!(store.get(b"key").unwrap().map(|v| v.len()), Some(len));
+    assert!(len > 300_000, "{len}");
+}
+
+#[test]
 fn a_write_to_a_full_store_takes_out_no_more_of_what_has_expired_than_it_needs() {
     let clock = ManualClock::default();
     let store = Store::new(&Options {
