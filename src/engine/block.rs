@@ -101,21 +101,30 @@ impl Block {
         Self::bytes_for(self.head().room)
     }
 
+    fn used(&self) -> usize {
+        self.key().len() + self.value().len()
+    }
+
+    /// The room of the block that takes this one's place when so many bytes are appended; None where they fit in place.
+    fn grown(&self, tail: usize) -> Option<usize> {
+        let used = self.used();
+        let unique = self.head().references.load(Ordering::Acquire) == 1;
+        let fits = unique && used + tail <= self.head().room;
+        (!fits).then(|| (used + tail).max(used + used / 2))
+    }
+
     /// Appends to the value: in place where this is the only handle and there is room; else returns a block
     /// that takes this one's place, with room to grow by half.
     pub(crate) fn append(&mut self, tail: &[u8]) -> Result<Option<Block>> {
-        let (key_len, value_len) = (self.key().len(), self.value().len());
-        let used = key_len + value_len;
-        let unique = self.head().references.load(Ordering::Acquire) == 1;
-        if unique && used + tail.len() <= self.head().room {
+        let used = self.used();
+        let Some(room) = self.grown(tail.len()) else {
             // SAFETY: the only handle, exclusively borrowed, and the bytes fit.
             unsafe {
                 ptr::copy_nonoverlapping(tail.as_ptr(), self.bytes().add(used), tail.len());
                 self.0.as_mut().value_len += tail.len() as u32;
             }
             return Ok(None);
-        }
-        let room = (used + tail.len()).max(used + used / 2);
+        };
         Self::with_parts(self.key(), self.value(), tail, room).map(Some)
     }
 
@@ -142,6 +151,12 @@ impl<'a> BorrowedBlock<'a> {
     /// The record gives its handle up to the caller.
     pub(crate) unsafe fn take(self) -> Block {
         ManuallyDrop::into_inner(self.0)
+    }
+
+    /// Bytes of the value in the block that is made where so many are appended; 0 where they fit in place.
+    pub(crate) fn room_to_append(&self, tail: usize) -> usize {
+        let key_len = self.key().len();
+        self.0.grown(tail).map_or(0, |room| room - key_len)
     }
 
     /// The key.

@@ -129,9 +129,9 @@ impl Bounds {
             .is_ok()
     }
 
-    /// Whether the next entry, or the next chunk, may be one too many.
-    pub(crate) fn is_at_bound(&self) -> bool {
-        self.entries() >= self.most_entries() || self.is_nearly_full()
+    /// Whether the next entry is one too many.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries() >= self.most_entries()
     }
 
     pub(crate) fn most_entries(&self) -> u64 {

@@ -5,7 +5,7 @@ use parking_lot::RwLockWriteGuard;
 
 use super::record::ValueRef;
 use super::room::room_for;
-use super::shard::{Change, Context, Entry, Shard};
+use super::shard::{Change, Context, Entry, Made, Shard, Spared};
 use super::store::{Due, Store};
 use super::table::{Sparse, try_reserve_exact};
 use super::ttl::Ttl;
@@ -97,7 +97,7 @@ impl Locked<'_> {
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
         let len = key.len() + value.len();
-        with_room(shard, cx, len, |shard| {
+        with_room(shard, cx, len, Spared::None, |shard| {
             shard.set(cx, order, key, value, ttl)
         })
     }
@@ -109,7 +109,9 @@ impl Locked<'_> {
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        with_room(shard, cx, 0, |shard| shard.delete(cx, order, key))
+        let there = shard.delete(cx, order, key);
+        shard.settle(cx, 0);
+        there
     }
 
     /// As [`Store::modify_up_to`].
@@ -125,7 +127,8 @@ impl Locked<'_> {
         limits::check_key(key.len())?;
         let cx = self.store.cx();
         let (shard, order) = self.shard(key)?;
-        with_room(shard, cx, key.len() + len, |shard| {
+        let spared = Spared::Key(order, key);
+        with_room(shard, cx, key.len() + len, spared, |shard| {
             shard.modify(cx, order, key, decide)
         })
     }
@@ -136,13 +139,18 @@ fn with_room<R>(
     shard: &mut Shard<Sparse>,
     cx: &Context,
     len: usize,
+    spared: Spared<'_>,
     work: impl FnOnce(&mut Shard<Sparse>) -> Result<R>,
 ) -> Result<R> {
     let room = cx.bounds.as_ref().map_or(0, |_| room_for(len));
-    if !shard.make_room(cx, room) {
-        return Err(Error::StoreFull);
+    loop {
+        match shard.make_room(cx, room, spared) {
+            Made::Room => break,
+            Made::Progress => {}
+            Made::Nothing => return Err(Error::StoreFull),
+        }
     }
-    let result = work(shard);
+    let result = shard.take_first_entry(cx).and_then(|()| work(shard));
     shard.settle(cx, room);
     result.map_err(|error| match error {
         Error::NothingToEvict => Error::StoreFull,

@@ -43,17 +43,26 @@ impl Store {
     /// # Errors
     /// Those of [`Store::set`].
     pub fn append(&self, key: &[u8], tail: &[u8], wait: Wait) -> Result<usize> {
-        let mut len = tail.len();
-        if self.is_bounded_in_bytes() {
-            // A large value grows by half.
-            len += self
-                .read(key, wait, |value| value.len() * 3 / 2)?
-                .unwrap_or(0);
+        let mut room = tail.len();
+        loop {
+            let mut needed = 0;
+            let appended = self.modify_up_to(key, room, wait, |entry| {
+                let old = entry.as_ref().map_or(0, |e| e.value.len());
+                needed = entry.map_or(0, |e| e.value.room_to_append(tail.len()));
+                // What it takes is known only now.
+                let fits = needed <= room || !self.is_bounded_in_bytes();
+                let change = if fits {
+                    Change::Append(tail)
+                } else {
+                    Change::Keep
+                };
+                Ok((change, fits.then_some(old + tail.len())))
+            })?;
+            match appended {
+                Some(len) => return Ok(len),
+                None => room = needed,
+            }
         }
-        self.modify_up_to(key, len, wait, |entry| {
-            let old = entry.map_or(0, |e| e.value.len());
-            Ok((Change::Append(tail), old + tail.len()))
-        })
     }
 
     /// Writes a value where the key is missing, and returns whether it was.
@@ -94,7 +103,7 @@ impl Store {
         wait: Wait,
         f: impl FnOnce(ValueRef<'_>) -> R,
     ) -> Result<Option<R>> {
-        self.modify(key, wait, |old| {
+        self.reduce(key, wait, |old| {
             Ok((Change::Delete, old.map(|entry| f(entry.value))))
         })
     }
@@ -136,7 +145,7 @@ impl Store {
     /// # Errors
     /// Those of [`Store::set`].
     pub fn persist(&self, key: &[u8], wait: Wait) -> Result<bool> {
-        self.modify(key, wait, |entry| {
+        self.reduce(key, wait, |entry| {
             let expires = entry.is_some_and(|entry| entry.time_left.is_some());
             let change = if expires {
                 Change::Expire(Ttl::Never)

@@ -131,6 +131,14 @@ impl<'a> ValueRef<'a> {
         }
     }
 
+    /// Bytes of the value for which there has to be memory so that `tail` bytes can be appended.
+    pub(crate) fn room_to_append(&self, tail: usize) -> usize {
+        match self {
+            ValueRef::Inline(value) => value.len() + tail,
+            ValueRef::Shared(block) => block.room_to_append(tail),
+        }
+    }
+
     /// A handle that outlives the lock, where the value is a block.
     pub fn share(&self) -> Option<Block> {
         match self {

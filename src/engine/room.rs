@@ -4,14 +4,24 @@ use std::thread;
 
 use super::bounds::{Bounds, ROOM_OF_A_WRITE};
 use super::record;
-use super::shard::Shard;
+use super::shard::{Made, Shard, Spared};
 use super::store::{Cell, Store, Wait};
 use super::sweeper;
+use super::sync::LONGEST_SLEEP;
 use super::table::Sparse;
 use crate::{Error, Result};
 
 /// So often a write looks for room that other threads give back.
 const PATIENCE: u32 = 1_000;
+
+/// Which entry a write cannot do without, and shall not evict to make room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kept {
+    /// None: it replaces what is there.
+    Nothing,
+    /// That of its own key.
+    Key,
+}
 
 impl Store {
     /// Runs a write of a record of `len` bytes with room for it.
@@ -19,12 +29,13 @@ impl Store {
         &self,
         cell: &Cell,
         len: usize,
+        spared: Spared<'_>,
         wait: Wait,
         work: &mut dyn FnMut(&mut Shard<Sparse>) -> Result<R>,
     ) -> Result<R> {
         let mut patience = PATIENCE;
         loop {
-            let room = self.make_room(cell, len, wait)?;
+            let room = self.make_room(cell, len, spared, wait)?;
             let mut shard = match cell.write(wait) {
                 Ok(shard) => shard,
                 Err(error) => {
@@ -32,10 +43,20 @@ impl Store {
                     return Err(error);
                 }
             };
-            let result = work(&mut shard);
+            let result = shard
+                .take_first_entry(self.cx())
+                .and_then(|()| work(&mut shard));
             self.finish(cell, shard, room);
             match result {
-                Err(Error::NothingToEvict) => self.evict_elsewhere(cell, wait, &mut patience)?,
+                Err(Error::NothingToEvict) => {
+                    self.evict_until(cell, wait, &mut patience, |shard, is_own, spared| {
+                        if is_own {
+                            Made::Nothing
+                        } else {
+                            shard.evict_one(self.cx(), spared)
+                        }
+                    })?;
+                }
                 other => return other,
             }
         }
@@ -45,13 +66,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::StoreFull`], [`Error::WouldBlock`].
-    fn make_room(&self, cell: &Cell, len: usize, wait: Wait) -> Result<u64> {
+    fn make_room(&self, cell: &Cell, len: usize, spared: Spared<'_>, wait: Wait) -> Result<u64> {
         let Some(bounds) = &self.cx().bounds else {
             return Ok(0);
         };
-        if !bounds.evicts() && bounds.is_at_bound() {
+        if !bounds.evicts() {
             // Nothing that has expired shall keep a write out.
-            sweeper::sweep_exactly(self.inner(), &mut || true);
+            self.expire_until(wait, &mut || !bounds.is_full())?;
         }
         if !bounds.bounds_bytes() {
             return Ok(0);
@@ -60,15 +81,20 @@ impl Store {
         if !bounds.could_hold(room) {
             return Err(Error::StoreFull);
         }
-        let mut patience = PATIENCE;
-        while !bounds.take_bytes(room) {
-            let mut shard = cell.write(wait)?;
-            let made = shard.make_room(self.cx(), room);
-            self.finish(cell, shard, 0);
-            if made {
-                break;
-            }
-            self.evict_elsewhere(cell, wait, &mut patience)?;
+        if !bounds.evicts() {
+            let found = self.expire_until(wait, &mut || bounds.take_bytes(room))?;
+            return if found {
+                Ok(room)
+            } else {
+                Err(Error::StoreFull)
+            };
+        }
+        if !bounds.take_bytes(room) {
+            let mut patience = PATIENCE;
+            self.evict_until(cell, wait, &mut patience, |shard, is_own, others| {
+                let spared = if is_own { spared } else { others };
+                shard.make_room(self.cx(), room, spared)
+            })?;
         }
         Ok(room)
     }
@@ -79,44 +105,87 @@ impl Store {
         }
     }
 
-    /// Evicts an entry of another shard. Where none has any, other threads hold the room: they are waited for, as long as there
-    /// is patience.
+    /// Takes out what has expired until `is_enough`; says whether it is.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`].
+    fn expire_until(&self, wait: Wait, is_enough: &mut dyn FnMut() -> bool) -> Result<bool> {
+        if is_enough() {
+            return Ok(true);
+        }
+        if !sweeper::may_expire(self.inner()) {
+            return Ok(false);
+        }
+        if wait == Wait::Try {
+            return Err(Error::WouldBlock);
+        }
+        let mut enough = false;
+        sweeper::sweep_exactly(self.inner(), &mut || {
+            enough = enough || is_enough();
+            !enough
+        });
+        Ok(enough)
+    }
+
+    /// Goes round the shards, the write's own first, so that each gives something, until `make` has made room in one of them.
+    /// Where none can, other threads hold the room: they are waited for, as long as there is patience.
     ///
     /// # Errors
     /// [`Error::StoreFull`] where nothing may be evicted, [`Error::WouldBlock`].
     #[cold]
-    fn evict_elsewhere(&self, cell: &Cell, wait: Wait, patience: &mut u32) -> Result<()> {
+    fn evict_until(
+        &self,
+        cell: &Cell,
+        wait: Wait,
+        patience: &mut u32,
+        mut make: impl FnMut(&mut Shard<Sparse>, bool, Spared<'_>) -> Made,
+    ) -> Result<()> {
         if !self.cx().bounds.as_ref().is_some_and(Bounds::evicts) {
             return Err(Error::StoreFull);
         }
-        // From the next shard on, so that no shard bears it all.
-        let here = self.cells().iter().position(|c| std::ptr::eq(c, cell));
-        let (before, after) = self.cells().split_at(here.unwrap_or(0));
-        let mut blocked = false;
-        for other in after.iter().skip(1).chain(before) {
-            if other.is_empty() {
-                continue;
+        let own = self.cells().iter().position(|c| std::ptr::eq(c, cell));
+        let (before, from_own) = self.cells().split_at(own.unwrap_or(0));
+        // What was just written goes only where there is nothing else.
+        let mut others = Spared::Newest;
+        loop {
+            let (mut progress, mut blocked) = (false, false);
+            for shard_cell in from_own.iter().chain(before) {
+                let is_own = std::ptr::eq(shard_cell, cell);
+                if shard_cell.is_empty() && !is_own {
+                    continue;
+                }
+                let Ok(mut shard) = shard_cell.write(wait) else {
+                    blocked = true;
+                    continue;
+                };
+                let made = make(&mut shard, is_own, others);
+                self.finish(shard_cell, shard, 0);
+                match made {
+                    Made::Room => return Ok(()),
+                    Made::Progress => progress = true,
+                    Made::Nothing => {}
+                }
+                if progress && wait == Wait::Try {
+                    return Err(Error::WouldBlock);
+                }
             }
-            match other.write(wait) {
-                Ok(mut shard) => {
-                    let evicted = shard.evict(self.cx());
-                    self.finish(other, shard, 0);
-                    if evicted {
-                        return Ok(());
+            if blocked {
+                return Err(Error::WouldBlock);
+            }
+            match (progress, others) {
+                (true, _) => {}
+                (false, Spared::Newest) => others = Spared::None,
+                (false, _) if wait == Wait::Try => return Err(Error::WouldBlock),
+                (false, _) => {
+                    *patience = patience.checked_sub(1).ok_or(Error::StoreFull)?;
+                    if *patience > PATIENCE / 10 * 9 {
+                        thread::yield_now();
+                    } else {
+                        thread::sleep(LONGEST_SLEEP);
                     }
                 }
-                Err(_) => blocked = true,
             }
         }
-        if blocked || wait == Wait::Try {
-            return Err(Error::WouldBlock);
-        }
-        if *patience == 0 {
-            return Err(Error::StoreFull);
-        }
-        *patience -= 1;
-        thread::yield_now();
-        Ok(())
     }
 }
 
@@ -217,5 +286,124 @@ mod tests {
             prop_assume!(entries + bytes > 0);
             run(&ops, Limits { entries, bytes, on_full });
         }
+    }
+
+    fn bounded(entries: u64, bytes: u64, on_full: OnFull) -> Store {
+        Store::new(&Options {
+            limits: Limits {
+                entries,
+                bytes,
+                on_full,
+            },
+            ..Options::default()
+        })
+        .unwrap()
+    }
+
+    fn key_in(store: &Store, shard: usize, from: u64) -> [u8; 8] {
+        let is_there = |key: &[u8; 8]| std::ptr::eq(store.place(key).0, &store.cells()[shard]);
+        (from..).map(u64::to_le_bytes).find(is_there).unwrap()
+    }
+
+    #[test]
+    fn a_cancelled_compaction_leaves_the_account_right() {
+        let store = bounded(0, 4 << 20, OnFull::Evict);
+        for i in 0..20_000u64 {
+            store.set(&i.to_le_bytes(), &[7; 60], Wait::Block).unwrap();
+        }
+        for i in (0..20_000u64).filter(|i| i % 8 < 1) {
+            store.delete(&i.to_le_bytes(), Wait::Block).unwrap();
+        }
+        assert!(store.compact_while(&mut || false).is_err());
+        check(&store);
+    }
+
+    #[test]
+    fn room_for_a_large_value_comes_from_all_shards() {
+        let store = bounded(0, 64 << 20, OnFull::Evict);
+        for i in 0..800_000u64 {
+            store.set(&i.to_le_bytes(), &[7; 60], Wait::Block).unwrap();
+        }
+        let lens = || store.cells().iter().map(|cell| cell.lock.read().len());
+        let least = lens().min().unwrap();
+        store
+            .set(b"large", &vec![1; 16 << 20], Wait::Block)
+            .unwrap();
+        assert!(
+            lens().min().unwrap() > least / 3,
+            "{:?}",
+            lens().collect::<Vec<_>>()
+        );
+        check(&store);
+    }
+
+    #[test]
+    fn nobody_takes_the_place_that_a_shard_of_one_entry_has_made() {
+        let store = bounded(4096, 0, OnFull::Evict);
+        assert_eq!(store.cells().len(), 2);
+        store.set(&key_in(&store, 0, 0), b"", Wait::Block).unwrap();
+        let mut next = 0;
+        while store.len() < 4096 {
+            let key = key_in(&store, 1, next);
+            next = u64::from_le_bytes(key) + 1;
+            store.set(&key, b"", Wait::Block).unwrap();
+        }
+        thread::scope(|scope| {
+            for shard in [0, 1] {
+                let store = &store;
+                scope.spawn(move || {
+                    let mut next = 1 << 40;
+                    for _ in 0..300_000 {
+                        let key = key_in(store, shard, next);
+                        next = u64::from_le_bytes(key) + 1;
+                        store.set(&key, b"", Wait::Block).unwrap();
+                    }
+                });
+            }
+        });
+        check(&store);
+    }
+
+    #[test]
+    fn who_must_not_wait_does_not_wait_for_what_has_expired() {
+        let clock = ManualClock::default();
+        let store = Store::new(&Options {
+            limits: Limits {
+                entries: 4096,
+                bytes: 0,
+                on_full: OnFull::Error,
+            },
+            clock: Clock::Manual(clock.clone()),
+            sweeps: false,
+            ..Options::default()
+        })
+        .unwrap();
+        let due = key_in(&store, 1, 0);
+        store
+            .set_with(&due, b"", Ttl::Millis(1000), Wait::Block)
+            .unwrap();
+        let mut next = 1;
+        while store.len() < 4096 {
+            store
+                .set(&u64::to_le_bytes(1 << 50 | next), b"", Wait::Block)
+                .unwrap();
+            next += 1;
+        }
+        clock.advance(10_000);
+        let new = key_in(&store, 0, 1 << 51);
+        store
+            .with_locked(&[&due], |_| {
+                let tried = thread::scope(|scope| {
+                    let tried = scope.spawn(|| store.set(&new, b"", Wait::Try));
+                    let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+                    while !tried.is_finished() && std::time::Instant::now() < until {
+                        thread::yield_now();
+                    }
+                    tried.is_finished()
+                });
+                assert!(tried);
+                Ok(())
+            })
+            .unwrap();
     }
 }

@@ -13,7 +13,8 @@ use super::fork;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::pool::Pool;
 use super::record::ValueRef;
-use super::shard::{Change, Context, Entry, Popped, Shard};
+use super::room::Kept;
+use super::shard::{Change, Context, Entry, Popped, Shard, Spared};
 use super::sweeper;
 use super::sync::Lock;
 use super::table::{Sparse, try_box, try_reserve_exact};
@@ -474,7 +475,7 @@ impl Store {
         limits::check_key(key.len())?;
         limits::check_value(value.len())?;
         let len = key.len() + value.len();
-        self.write(key, len, wait, |shard, order| {
+        self.write(key, len, Kept::Nothing, wait, |shard, order| {
             shard.set(self.cx(), order, key, value, ttl)
         })
     }
@@ -520,7 +521,7 @@ impl Store {
     ) -> Result<R> {
         limits::check_key(key.len())?;
         let mut decide = Some(decide);
-        self.write(key, key.len() + len, wait, |shard, order| {
+        self.write(key, key.len() + len, Kept::Key, wait, |shard, order| {
             shard.modify(self.cx(), order, key, |entry| {
                 // Asked once: what is tried again has not come this far.
                 let decide = decide.take().ok_or(Error::NothingToEvict)?;
@@ -529,18 +530,42 @@ impl Store {
         })
     }
 
+    /// As [`Store::modify`], for a change that needs no room: it takes the entry out, or its expiry away, or does nothing.
+    ///
+    /// # Errors
+    /// As [`Store::modify`], without those of a store that is full.
+    pub fn reduce<'c, R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        limits::check_key(key.len())?;
+        let (cell, order) = self.place(key);
+        let mut shard = cell.write(wait)?;
+        let result = shard.modify(self.cx(), order, key, decide);
+        self.finish(cell, shard, 0);
+        result
+    }
+
     /// Runs one write of a key; in a bounded store with room for a record of `len` bytes.
     #[inline(always)]
     fn write<R>(
         &self,
         key: &[u8],
         len: usize,
+        kept: Kept,
         wait: Wait,
         mut work: impl FnMut(&mut Shard<Sparse>, u32) -> Result<R>,
     ) -> Result<R> {
         let (cell, order) = self.place(key);
         if self.cx().bounds.is_some() {
-            return self.write_bounded(cell, len, wait, &mut |shard| work(shard, order));
+            let spared = match kept {
+                Kept::Nothing => Spared::None,
+                Kept::Key => Spared::Key(order, key),
+            };
+            let mut work = |shard: &mut _| work(shard, order);
+            return self.write_bounded(cell, len, spared, wait, &mut work);
         }
         let mut shard = cell.write(wait)?;
         let result = work(&mut shard, order)?;
@@ -721,7 +746,7 @@ impl Store {
                 for chunk in first..(first + CHUNKS_AT_A_TIME).min(steps) {
                     shard.compact_chunk(self.cx(), chunk)?;
                 }
-                drop(shard);
+                self.finish(cell, shard, 0);
                 check(go_on)?;
             }
             let mut shard = cell.lock.write();

@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::alarm::{Alarm, LOOKING};
 use super::clock;
 use super::fork;
-use super::store::Inner;
+use super::store::{Cell, Inner};
+use super::wheel;
 
 /// No longer at a time: sleeping does not see that the machine was suspended, which the clock does.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -163,14 +164,22 @@ fn run(stop: &AtomicBool) {
     }
 }
 
+/// Whether [`sweep_exactly`] may find something: within this tick, a shard has to be looked at.
+pub(crate) fn may_expire(store: &Inner) -> bool {
+    let soon = store.cx.time.now() + wheel::TICK;
+    let due = |cell: &Cell| cell.next_due.load(Ordering::SeqCst) <= soon;
+    store.cells.iter().any(due)
+}
+
 /// As [`sweep`], and what has expired within a tick that is not over yet.
 pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
     let expired = sweep(store, go_on);
     if !go_on() {
         return expired;
     }
+    let soon = store.cx.time.now() + wheel::TICK;
     for cell in &store.cells {
-        if cell.next_due.load(Ordering::SeqCst) != u64::MAX {
+        if cell.next_due.load(Ordering::SeqCst) <= soon {
             let mut shard = cell.lock.write();
             shard.fire_early(store.cx.time.now());
             // At once, which is what is done next; nobody has to be woken.

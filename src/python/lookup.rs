@@ -104,7 +104,7 @@ impl Reader {
         let strict = self.values == Kind::Str && self.errors == Errors::Strict;
         let mut buffer: Buffer = [MaybeUninit::uninit(); SMALL_VALUE_LEN];
         let taken = self.write(py, |wait| {
-            store.modify(key, wait, |entry| match entry.map(|entry| entry.value) {
+            store.reduce(key, wait, |entry| match entry.map(|entry| entry.value) {
                 None => Ok((Change::Keep, None)),
                 Some(value) if strict && std::str::from_utf8(value.as_slice()).is_err() => {
                     Ok((Change::Keep, Some(copy(value.as_slice()))))

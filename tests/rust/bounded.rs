@@ -356,3 +356,95 @@ fn four_writers_keep_a_small_bound_in_bytes() {
 fn four_writers_keep_a_larger_bound_in_bytes() {
     writers_keep_the_bounds(0, 8 << 20, 100_000);
 }
+
+#[test]
+fn values_that_fit_one_at_a_time_replace_each_other() {
+    for (bound, len) in [(1 << 20, 800 << 10), (4 << 20, 1 << 20), (4 << 20, 3 << 20)] {
+        let store = bounded(0, bound, OnFull::Evict);
+        for i in 0..60 {
+            store.set(&key(i), &vec![1; len], Wait::Block).unwrap();
+            assert_eq!(store.get(&key(i)).unwrap().map(|v| v.len()), Some(len));
+            assert!(store.stats().bytes_allocated <= bound + bound / 50);
+        }
+    }
+}
+
+/// Sets new keys until the store is full; returns how many there are.
+fn fill(store: &Store, len: usize) -> u64 {
+    let fits = |&i: &u64| store.set(&key(i), &vec![1; len], Wait::Block).is_ok();
+    (0..).take_while(fits).count() as u64
+}
+
+#[test]
+fn what_only_gives_room_back_needs_none() {
+    let store = bounded(0, 1 << 20, OnFull::Error);
+    let filled = fill(&store, 100);
+    let popped = store.pop(&key(1), Wait::Block, |value| value.len());
+    assert_eq!(popped.unwrap(), Some(100));
+    assert!(!store.persist(&key(2), Wait::Block).unwrap());
+    let locked = store.with_locked(&[&key(3)], |locked| locked.delete(&key(3)));
+    assert!(locked.unwrap());
+    assert_eq!(store.len() as u64, filled - 2);
+}
+
+#[test]
+fn appending_refuses_rather_than_drop_what_it_appends_to() {
+    let store = bounded(0, 1 << 20, OnFull::Evict);
+    let mut len = 0;
+    loop {
+        match store.append(b"key", &[1; 5000], Wait::Block) {
+            Ok(total) => len += total - len.min(total),
+            Err(Error::StoreFull) => break,
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(store.get(b"key").unwrap().map(|v| v.len()), Some(len));
+        for i in 0..100 {
+            store.set(&key(i), &[2; 1000], Wait::Block).unwrap();
+        }
+        assert_eq!(store.get(b"key").unwrap().map(|v| v.len()), Some(len));
+    }
+    assert_eq!(store.get(b"key").unwrap().map(|v| v.len()), Some(len));
+    assert!(len > 300_000, "{len}");
+}
+
+#[test]
+fn a_write_to_a_full_store_takes_out_no_more_of_what_has_expired_than_it_needs() {
+    let clock = ManualClock::default();
+    let store = Store::new(&Options {
+        limits: Limits {
+            entries: 100_000,
+            bytes: 0,
+            on_full: OnFull::Error,
+        },
+        clock: Clock::Manual(clock.clone()),
+        sweeps: false,
+        ..Options::default()
+    })
+    .unwrap();
+    for i in 0..100_000 {
+        let ttl = Ttl::Millis(1000);
+        store.set_with(&key(i), b"1", ttl, Wait::Block).unwrap();
+    }
+    clock.advance(1000);
+    store.set(b"new", b"1", Wait::Block).unwrap();
+    let expirations = store.stats().expirations;
+    assert!((1..1000).contains(&expirations), "{expirations}");
+}
+
+#[test]
+fn many_threads_with_values_of_half_the_bound_find_room() {
+    let store = bounded(0, 1 << 20, OnFull::Evict);
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                for i in 0..300 {
+                    let value = vec![1; 450 << 10];
+                    store
+                        .set(&key(number * 1000 + i), &value, Wait::Block)
+                        .unwrap();
+                }
+            });
+        }
+    });
+}

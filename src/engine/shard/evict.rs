@@ -5,6 +5,7 @@
 use super::ghost::Ghost;
 use super::{Context, Shard};
 use crate::engine::arena::{Arena, Queue};
+use crate::engine::bounds::Bounds;
 use crate::engine::index::{Found, Index};
 use crate::engine::table::{Table, try_box};
 use crate::{Error, Result};
@@ -13,6 +14,8 @@ use crate::{Error, Result};
 const MOST_TURNS: usize = 16;
 /// The window's share of the entries, in percent.
 const WINDOW_PERCENT: u64 = 5;
+/// Entries that make room for a large value while a shard is locked once: some 50 us.
+const EVICTED_AT_ONCE: usize = 512;
 
 /// What a shard knows for evicting.
 #[derive(Default)]
@@ -25,8 +28,37 @@ pub(super) struct Eviction {
     debt: usize,
     /// Bytes of the shard that the store's bounds know of.
     accounted: u64,
-    /// Whether an empty shard has taken the place of an entry before it knew what a write wants.
-    has_entry: bool,
+    place: Place,
+}
+
+/// The place of an entry in the store that no entry has yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    None,
+    /// The next entry that goes leaves its place to the shard, so that no other one takes it.
+    Wanted,
+    Held,
+}
+
+/// What a step towards room did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// There is room, and it was taken.
+    Room,
+    /// Entries went.
+    Progress,
+    Nothing,
+}
+
+/// Which entry stays while a shard makes room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spared<'k> {
+    /// The one that was written last.
+    Newest,
+    /// This one, of an order hash and a key.
+    Key(u32, &'k [u8]),
+    None,
 }
 
 impl<T: Table> Shard<T> {
@@ -52,26 +84,45 @@ impl<T: Table> Shard<T> {
     ///
     /// # Errors
     /// [`Error::NothingToEvict`].
-    pub(super) fn take_first_entry(&mut self, cx: &Context) -> Result<()> {
+    pub(crate) fn take_first_entry(&mut self, cx: &Context) -> Result<()> {
         if let (Some(bounds), Some(eviction)) = (&cx.bounds, &mut self.eviction)
             && self.entries == 0
-            && !eviction.has_entry
+            && !self.closed
+            && eviction.place != Place::Held
         {
             if !bounds.take_entry() {
                 return Err(Error::NothingToEvict);
             }
-            eviction.has_entry = true;
+            eviction.place = Place::Held;
         }
         Ok(())
     }
 
-    /// Gives the place back that [`Shard::take_first_entry`] took and no write needed.
-    fn give_first_entry(&mut self, cx: &Context) {
+    /// Gives the place back that the shard holds and no write needed.
+    fn give_place(&mut self, cx: &Context) {
         if let Some(eviction) = &mut self.eviction
-            && std::mem::take(&mut eviction.has_entry)
+            && std::mem::take(&mut eviction.place) == Place::Held
         {
             cx.give_entries(1);
         }
+    }
+
+    /// An entry has gone: its place is the shard's where that wants it, and the store's otherwise.
+    pub(super) fn leave_place(&mut self, cx: &Context) {
+        match &mut self.eviction {
+            Some(eviction) if eviction.place == Place::Wanted => eviction.place = Place::Held,
+            _ => cx.give_entries(1),
+        }
+    }
+
+    /// Takes the place that the shard holds, or one of the store's.
+    fn take_place(&mut self, cx: &Context) -> bool {
+        if let Some(eviction) = &mut self.eviction
+            && std::mem::take(&mut eviction.place) == Place::Held
+        {
+            return true;
+        }
+        cx.bounds.as_ref().is_none_or(Bounds::take_entry)
     }
 
     /// Takes the place of one entry for a new key, evicting where there is none; returns the queue for its record.
@@ -83,7 +134,8 @@ impl<T: Table> Shard<T> {
             return Ok(Queue::Window);
         };
         if let Some(eviction) = &mut self.eviction {
-            if std::mem::take(&mut eviction.has_entry) {
+            if eviction.place == Place::Held {
+                eviction.place = Place::None;
                 return Ok(Queue::Window);
             }
             // Any entry may go.
@@ -98,16 +150,17 @@ impl<T: Table> Shard<T> {
         if bounds.is_nearly_full() && bounds.evicts() && overtakes(self) {
             queue = Queue::Main;
         }
-        while !bounds.take_entry() {
+        while !self.take_place(cx) {
+            if let Some(eviction) = &mut self.eviction {
+                eviction.place = Place::Wanted;
+            }
             if self.expire_some(cx) {
                 continue;
             }
-            if !bounds.evicts() {
-                return Err(Error::StoreFull);
-            }
-            if overtakes(self) {
+            if bounds.evicts() && overtakes(self) {
                 queue = Queue::Main;
-            } else if !self.evict(cx) {
+            } else if !bounds.evicts() || !self.evict(cx) {
+                self.give_place(cx);
                 return Err(Error::StoreFull);
             }
         }
@@ -147,7 +200,7 @@ impl<T: Table> Shard<T> {
     }
 
     /// Evicts one entry, not the one that was written last; false where there is no other. What has expired goes first.
-    pub(crate) fn evict(&mut self, cx: &Context) -> bool {
+    fn evict(&mut self, cx: &Context) -> bool {
         if self.expire_some(cx) {
             return true;
         }
@@ -285,23 +338,50 @@ impl<T: Table> Shard<T> {
         }
     }
 
-    /// Takes so many bytes in advance, evicting until they are there; false where that is not enough.
-    pub(crate) fn make_room(&mut self, cx: &Context, bytes: u64) -> bool {
+    /// Takes so many bytes in advance, evicting until they are there, or until the lock was held for long enough.
+    pub(crate) fn make_room(&mut self, cx: &Context, bytes: u64, spared: Spared<'_>) -> Made {
         let Some(bounds) = &cx.bounds else {
-            return true;
+            return Made::Room;
         };
-        while !bounds.take_bytes(bytes) {
-            if !(self.expire_some(cx) || bounds.evicts() && self.evict(cx)) {
-                return false;
+        self.spare(spared);
+        let mut made = Made::Nothing;
+        for _ in 0..EVICTED_AT_ONCE {
+            if bounds.take_bytes(bytes) {
+                return Made::Room;
             }
+            if !(self.expire_some(cx) || bounds.evicts() && self.evict(cx)) {
+                break;
+            }
+            made = Made::Progress;
             self.settle(cx, 0);
         }
-        true
+        made
+    }
+
+    /// Evicts one entry for another shard.
+    pub(crate) fn evict_one(&mut self, cx: &Context, spared: Spared<'_>) -> Made {
+        self.spare(spared);
+        if self.evict(cx) {
+            Made::Room
+        } else {
+            Made::Nothing
+        }
+    }
+
+    fn spare(&mut self, spared: Spared<'_>) {
+        let spared = match spared {
+            Spared::Newest => return,
+            Spared::Key(order, key) => self.find(order, key).map(|found| found.offset),
+            Spared::None => None,
+        };
+        if let Some(eviction) = &mut self.eviction {
+            eviction.newest = spared;
+        }
     }
 
     /// Tells the store's bounds what the shard holds by now; `taken` bytes were taken in advance.
     pub(crate) fn settle(&mut self, cx: &Context, taken: u64) {
-        self.give_first_entry(cx);
+        self.give_place(cx);
         let (Some(bounds), Some(_)) = (&cx.bounds, &self.eviction) else {
             return;
         };

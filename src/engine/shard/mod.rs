@@ -23,6 +23,7 @@ use super::ttl::{Time, Ttl};
 use crate::{Error, Result};
 
 use evict::Eviction;
+pub(crate) use evict::{Made, Spared};
 use expiry::Expiring;
 pub(crate) use loading::Gain;
 

@@ -45,7 +45,6 @@ impl<T: Table> Shard<T> {
     ) -> Result<bool> {
         let (deadline, now) = cx.time.deadline_and_now(ttl)?;
         let old = self.old(cx, order, key, now)?;
-        self.take_first_entry(cx)?;
         let before = self.work;
         self.put(cx, order, key, value, deadline, &old)?;
         self.finish_write(cx, before);
@@ -152,7 +151,7 @@ impl<T: Table> Shard<T> {
         self.index.remove(found, &keys);
         self.work.slots_moved += self.index.slots_moved() - moved;
         self.arena.kill(&cx.pool, found.offset);
-        cx.give_entries(1);
+        self.leave_place(cx);
         self.entries -= 1;
         self.key_bytes -= key_len as u64;
         self.value_bytes -= value_len as u64;
@@ -181,7 +180,6 @@ impl<T: Table> Shard<T> {
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let old = self.old(cx, order, key, None)?;
-        self.take_first_entry(cx)?;
         let before = self.work;
         let entry = old.found.filter(|_| old.live).map(|found| Entry {
             value: self.arena.record(found.offset).value,

@@ -22,6 +22,8 @@ use crate::Result;
 
 /// Length of a tick, as a power of two of milliseconds.
 const TICK_BITS: u32 = 7;
+/// Milliseconds of a tick: an entry fires at most so long after its time.
+pub(crate) const TICK: u64 = 1 << TICK_BITS;
 /// A level's slots, as a power of two.
 const DIGIT_BITS: u32 = 6;
 const SLOTS: u64 = 1 << DIGIT_BITS;
