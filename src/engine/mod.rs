@@ -24,7 +24,7 @@ mod scan;
 mod shard;
 mod stats;
 mod store;
-mod sync;
+pub(crate) mod sync;
 mod table;
 #[cfg(test)]
 mod tests;

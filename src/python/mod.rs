@@ -11,6 +11,7 @@ mod load;
 mod lookup;
 mod options;
 mod store;
+mod tables;
 
 use pyo3::prelude::*;
 
@@ -32,6 +33,8 @@ mod _core {
     use super::load::{LoadReport, SaveReport, load, save};
     #[pymodule_export]
     use super::store::PyStore;
+    #[pymodule_export]
+    use super::tables::{KeyCodec, LocalMap, pack, postgresql_array, postgresql_copy, unpack};
     /// Under the import lock, which a fork waits for.
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
