@@ -121,7 +121,12 @@ class Backend(ABC):
 
 
 def pages(
-    fetch: Fetch, interval: Interval, *, reverse: bool, limit: int | None
+    fetch: Fetch,
+    interval: Interval,
+    *,
+    reverse: bool,
+    limit: int | None,
+    largest: int = LARGEST_PAGE,
 ) -> Iterator[list[Pair]]:
     """Yield pages by the last key of the one before; sizes follow the rows' bytes.
 
@@ -142,7 +147,7 @@ def pages(
             return
         if left is not None:
             left -= len(rows)
-        size = next_size(rows, size)
+        size = min(next_size(rows, size), largest)
 
 
 def next_size(rows: list[Pair], size: int) -> int:
