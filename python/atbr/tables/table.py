@@ -340,7 +340,7 @@ class Table(MutableMapping[Key, bytes]):
         it in parallel and resumes.
 
         Raises:
-            LoadError: A row does not fit the table; rows before its block are in.
+            RowError: A row does not fit the table; the blocks of 1 MiB before its own are in.
             OSError: The file cannot be read.
 
         >>> with open("users.tsv", "wb") as file:
