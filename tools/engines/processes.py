@@ -31,7 +31,9 @@ def missing(engine: str) -> str | None:
     return None if found else "Cassandra is not installed (tools/engines.sh cassandra)"
 
 
-def free_port(hosts: tuple[str, ...] = ("127.0.0.1",), low: int = 20_000, high: int = 32_000) -> int:
+def free_port(
+    hosts: tuple[str, ...] = ("127.0.0.1",), low: int = 20_000, high: int = 32_000
+) -> int:
     """Return a port below the ephemeral range that is free on all of some addresses."""
     while True:
         port = random.randint(low, high)

@@ -115,7 +115,9 @@ class RedisCluster:
 
     def master(self) -> Redis:
         """Return a node that is a master just now."""
-        return next(node for node in self.nodes if "role:master" in ask(node.port, "info", "replication"))
+        return next(
+            node for node in self.nodes if "role:master" in ask(node.port, "info", "replication")
+        )
 
     def __exit__(self, *_error: Any) -> None:
         for node in self.nodes:

@@ -40,7 +40,7 @@ def _load(options: argparse.Namespace) -> int:
         table = db[options.table]
         files = [str(Path(file)) for file in options.files]
         stats = [Path(file).stat() for file in files]
-        described = {
+        described: dict[str, object] = {
             "to": [db.url, db.app_name, db.namespace, options.table],
             "files": [
                 [file, stat.st_size, stat.st_mtime_ns]
@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m atbr.tables", description=__doc__)
     commands = parser.add_subparsers(required=True)
     load = commands.add_parser("load", help="stream TSV files into a table, in parallel, resumable")
-    load.add_argument("files", nargs="+", metavar="FILE", help="rows of key columns, then the value")
+    load.add_argument(
+        "files", nargs="+", metavar="FILE", help="rows of key columns, then the value"
+    )
     load.add_argument("--to", required=True, metavar="URL")
     load.add_argument("--table", required=True)
     load.add_argument("--schema", help="make the table: str,int,uuid...; str? takes empty as None")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -183,7 +184,7 @@ def _of_url(url: str) -> tuple[Config, dict[str, Any]]:
     user, colon, password = login.partition(":")
     pairs = parse_qsl(query, keep_blank_values=True)
     known = COMMON | OPTIONS[storage_type]
-    names = {name: value for name, value in pairs if name in ("app_name", "namespace")}
+    names: dict[str, Any] = {n: value for n, value in pairs if n in ("app_name", "namespace")}
     given: dict[str, Any] = {}
     drivers = []
     for name, value in pairs:
@@ -264,7 +265,7 @@ def _of_file(path: Path) -> Mapping[str, Any]:
 
 def _toml(text: str) -> Any:
     try:
-        import tomllib
+        tomllib = importlib.import_module("tomllib")
     except ImportError:
         raise MissingDriver("TOML needs Python 3.11 or newer; a dict or YAML will do") from None
     return tomllib.loads(text)

@@ -167,7 +167,9 @@ def load_file(
     (2, b'y')
     """
     name = os.fspath(path)
-    return load_parts(table, [Part(name, 0, Path(name).stat().st_size)], 1, progress, f"load {name}")
+    return load_parts(
+        table, [Part(name, 0, Path(name).stat().st_size)], 1, progress, f"load {name}"
+    )
 
 
 def load_parts(

@@ -31,10 +31,10 @@ class Interval(NamedTuple):
         return self.high is not None and self.high <= self.low
 
     def beyond(self, key: bytes, reverse: bool) -> Interval:
-        """Return what is left of it after `key`, in the direction of a scan.
+        r"""Return what is left of it after `key`, in the direction of a scan.
 
         >>> Interval(b"a", b"z").beyond(b"c", reverse=False)
-        Interval(low=b'c\\x00', high=b'z')
+        Interval(low=b'c\x00', high=b'z')
         """
         if reverse:
             return self if self.high is not None and self.high <= key else Interval(self.low, key)

@@ -83,7 +83,9 @@ def _optional(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return lambda field: read(field) if field else None
 
 
-def parse(block: bytes, readers: list[Callable[[bytes], Any]], file: str, offset: int) -> list[Pair]:
+def parse(
+    block: bytes, readers: list[Callable[[bytes], Any]], file: str, offset: int
+) -> list[Pair]:
     r"""Return the pairs of whole rows; later tabs belong to the value.
 
     Raises:
@@ -101,7 +103,9 @@ def parse(block: bytes, readers: list[Callable[[bytes], Any]], file: str, offset
         for line in lines:
             fields = line.split(b"\t", width)
             value = fields[width]
-            pairs.append((tuple([read(f) for read, f in zip(readers, fields, strict=False)]), value))
+            pairs.append(
+                (tuple([read(f) for read, f in zip(readers, fields, strict=False)]), value)
+            )
     except (ValueError, IndexError) as error:
         bad = lines[len(pairs)]
         at = offset + sum(len(line) + 1 for line in lines[: len(pairs)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -176,7 +176,7 @@ class Table(MutableMapping[Key, bytes]):
             else:
                 raise KeyError("popitem(): table is empty")
 
-    @overload  # type: ignore[override]
+    @overload
     def setdefault(self, key: Key, default: bytes) -> bytes: ...
     @overload
     def setdefault(self, key: Key, default: bytes = b"") -> bytes: ...
@@ -260,12 +260,12 @@ class Table(MutableMapping[Key, bytes]):
         [(('a', 1), b'1'), (('b', 1), None)]
         """
         if isinstance(keys, Sized):
-            given = keys if isinstance(keys, Sequence) else list(keys)
+            given = list(keys)
             return self._get_sized(given, self._codec.encode_many(given))
         return self._get_stream(iter(keys))
 
     def _get_sized(
-        self, keys: Sequence[Key], encoded: list[bytes]
+        self, keys: list[Key], encoded: list[bytes]
     ) -> Iterator[tuple[Key, bytes | None]]:
         step = 4 * CHUNK_ROWS
         for at in range(0, len(encoded), step):

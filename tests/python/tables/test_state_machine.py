@@ -121,7 +121,9 @@ class Machine(RuleBasedStateMachine):
     @rule(ranges=RANGES, after=KEYS, reverse=st.booleans())
     def scan_after(self, ranges: list[Any], after: Any, reverse: bool) -> None:
         keys = self.expected(*ranges)
-        keys = [k for k in keys if (place(k) < place(after) if reverse else place(k) > place(after))]
+        keys = [
+            k for k in keys if (place(k) < place(after) if reverse else place(k) > place(after))
+        ]
         found = list(self.table.scan_keys(*ranges, after=after, reverse=reverse))
         assert found == (keys[::-1] if reverse else keys)
 

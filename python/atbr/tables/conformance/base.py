@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import traceback
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
+from types import TracebackType
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -111,17 +110,31 @@ class Base:
         return len(names), failed
 
 
-@contextmanager
-def raises(*kinds: type[Exception], match: str = "") -> Iterator[None]:
+class raises:  # noqa: N801
     """Expect one of some exceptions, with `match` in its message.
 
     >>> with raises(ValueError, match="invalid literal"):
     ...     int("x")
     """
-    try:
-        yield
-    except kinds as error:
-        assert match in str(error), f"{match!r} is not in {str(error)!r}"
-        return
-    names = " or ".join(kind.__name__ for kind in kinds)
-    raise AssertionError(f"no {names} was raised")
+
+    def __init__(self, *kinds: type[Exception], match: str = "") -> None:
+        self._kinds = kinds
+        self._match = match
+
+    def __enter__(self) -> None:
+        """Begin to expect it."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if kind is None:
+            names = " or ".join(kind.__name__ for kind in self._kinds)
+            raise AssertionError(f"no {names} was raised")
+        if not issubclass(kind, self._kinds):
+            return False
+        if self._match not in str(error):
+            raise AssertionError(f"{self._match!r} is not in {str(error)!r}") from error
+        return True

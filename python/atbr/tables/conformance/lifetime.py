@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 
 from atbr.tables.conformance.base import Base, raises
-from atbr.tables.errors import BackendUnavailable
 from atbr.tables.database import Database
+from atbr.tables.errors import BackendUnavailable
 
 
 class Lifetime(Base):

@@ -76,7 +76,7 @@ class ManyKeys(Base):
 
     def test_a_bad_key_of_a_list_is_found_at_once(self) -> None:
         with raises(BadKey):
-            self.table("text").get_many([("a",), (1,)])  # type: ignore[unused-coroutine]
+            self.table("text").get_many([("a",), (1,)])
 
     def test_big_values_travel_in_one_call(self) -> None:
         table = self.table("pairs")

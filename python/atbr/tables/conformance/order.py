@@ -166,9 +166,7 @@ class Order(Base):
         table = self.table("pairs")
         assert table.delete_range((("b", 4), ("c", 1))) == 4
         assert table.delete_range((("e",), ("e",)), (("a", 0), ("a", 0))) == 7
-        left = [
-            k for k in keys if not ("b", 4) <= k <= ("c", 1) and k[0] != "e" and k != ("a", 0)
-        ]
+        left = [k for k in keys if not ("b", 4) <= k <= ("c", 1) and k[0] != "e" and k != ("a", 0)]
         assert list(table) == left
         assert table.delete_range((None, None)) == len(left)
         assert list(table) == []

@@ -49,7 +49,18 @@ KEYS: dict[str, list[tuple[Any, ...]]] = {
 }
 
 BAD: dict[str, list[Any]] = {
-    "text": [(1,), (b"a",), (None,), (), ("a", "b"), ["a"], "a", None, ("\ud800",), ("a" * 70_000,)],
+    "text": [
+        (1,),
+        (b"a",),
+        (None,),
+        (),
+        ("a", "b"),
+        ["a"],
+        "a",
+        None,
+        ("\ud800",),
+        ("a" * 70_000,),
+    ],
     "pairs": [("a",), ("a", True), ("a", 1.0), ("a", "1"), (1, "a"), ("a", 2**2_040), ("a", None)],
     "data": [("a",), (bytearray(b"a"),)],
     "ids": [("6ba7b810-9dad-11d1-80b4-00c04fd430c8",), (1,)],

@@ -73,11 +73,12 @@ class Words(Base):
     def test_value_types_come_back(self) -> None:
         client = self.client()
         client.setup_namespace({"i": 1, "f": 1, "b": 1}, {"i": int, "f": float, "b": bytes})
-        for name, values in {
+        kinds: dict[str, list[Any]] = {
             "i": [0, -1, 2**63 - 1, -(2**63)],
             "f": [0.1, -0.0, 1e300, float("inf")],
             "b": [b"", b"\xff"],
-        }.items():
+        }
+        for name, values in kinds.items():
             pairs = [((UUID(int=i),), value) for i, value in enumerate(values)]
             client.put(name, *pairs)
             assert repr(list(client.scan(name))) == repr(pairs)
