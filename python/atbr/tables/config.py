@@ -245,18 +245,12 @@ def _of_addresses(scheme: str, addresses: Any) -> tuple[Config, dict[str, Any]]:
 
 
 def _of_file(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    fields: Any
+    read = _READERS.get(path.suffix)
+    if read is None:
+        raise ConfigurationError(f"url: {str(path)!r} is no URL and no .yaml or .toml file")
     try:
-        if path.suffix == ".toml":
-            fields = _toml(text)
-        elif path.suffix in (".yaml", ".yml"):
-            fields = _yaml(text)
-        else:
-            raise ConfigurationError(f"url: {str(path)!r} is no URL and no .yaml or .toml file")
+        fields = read(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        if isinstance(error, ConfigurationError):
-            raise
         raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(fields, Mapping):
         raise ConfigurationError(f"{path}: it holds no mapping")
@@ -280,6 +274,9 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+
+
+_READERS = {".toml": _toml, ".yaml": _yaml, ".yml": _yaml}
 
 
 def _storage_type(scheme: str) -> str:

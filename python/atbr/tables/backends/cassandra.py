@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, RequestExecutionException
-from cassandra.cluster import Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.concurrent import execute_concurrent
 from cassandra.connection import ConnectionException
 from cassandra.policies import (
@@ -117,7 +117,7 @@ class CassandraBackend(Backend):
             [host for host, _ in places],
             port=places[0][1],
             execution_profiles={
-                "default": ExecutionProfile(**common),
+                EXEC_PROFILE_DEFAULT: ExecutionProfile(**common),
                 # The driver would send a transaction that got no answer to the next node.
                 SERIAL: ExecutionProfile(
                     retry_policy=FallthroughRetryPolicy(),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.crc import key_slot
 from redis.retry import Retry as DriversRetry
 
 from atbr.tables.backend import Backend, Pair, Write, chunks, pages
@@ -130,11 +131,18 @@ class RedisBackend(Backend):
         def work() -> list[Any]:
             pipeline = self._client.pipeline(transaction=False)
             for command in commands:
-                pipeline.execute_command(*command)
+                pipeline.execute_command(*command, **self._target(command))
             answers: list[Any] = pipeline.execute()
             return answers
 
         return self._run(work) if commands else []
+
+    def _target(self, command: Command) -> dict[str, Any]:
+        """Name the node of a command: for EVAL in a pipeline the driver would ask a node for it."""
+        if not self._cluster:
+            return {}
+        slot = key_slot(str(command[3] if command[0] == "EVAL" else command[1]).encode())
+        return {"target_nodes": self._client.nodes_manager.get_node_from_slot(slot)}
 
     def _script(self, text: str, bucket: tuple[str, str], *values: Any, safe: bool) -> Any:
         return self._run(
