@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from atbr.tables.errors import NotSupported
 from atbr.tables.ranges import Interval
 
 Pair = tuple[bytes, bytes]
 Write = tuple[bytes, "bytes | None"]
+T = TypeVar("T")
 Fetch = Callable[[Interval, int], "list[Pair]"]
+Page = tuple["list[T]", bytes, int]
+
+if TYPE_CHECKING:
+    from atbr._core import KeyCodec
 
 # A page is some hundred kilobytes, whatever the size of a row.
 PAGE_BYTES = 512 * 1024
 FIRST_PAGE = 16
 LARGEST_PAGE = 8_192
+SAMPLED = 64
 # What one request carries at most.
 CHUNK_ROWS = 1_000
 CHUNK_BYTES = 1024 * 1024
@@ -74,6 +81,27 @@ class Backend(ABC):
         `limit` is a hint: no more will be looked at. A key that is there from the first page to
         the last comes exactly once.
         """
+
+    def rows(
+        self,
+        table: str,
+        codec: KeyCodec,
+        interval: Interval,
+        *,
+        reverse: bool,
+        keys_only: bool,
+        limit: int | None,
+    ) -> Iterator[list[Any]]:
+        """Yield pages of what `scan` yields, decoded: (tuple, value) pairs, or tuples.
+
+        Where the rows are in this process they can be decoded without becoming bytes objects first.
+        """
+        pages = self.scan(table, interval, reverse=reverse, keys_only=keys_only, limit=limit)
+        for page in pages:
+            if keys_only:
+                yield codec.decode_many([key for key, _ in page])
+            else:
+                yield codec.decode_pairs(page)
 
     @abstractmethod
     def count(self, table: str, interval: Interval) -> int:
@@ -133,32 +161,51 @@ def pages(
     Because each page begins beyond the last key, writes meanwhile make no key come twice or not at
     all.
     """
+
+    def measured(rest: Interval, size: int) -> Page[Pair]:
+        rows = fetch(rest, size)
+        # Some rows say enough of all: their lengths are asked for a page at a time.
+        sample = rows[:: len(rows) // SAMPLED + 1]
+        bytes_of_sample = sum(len(key) + len(value) for key, value in sample)
+        total = bytes_of_sample * len(rows) // max(1, len(sample))
+        return rows, rows[-1][0] if rows else b"", total
+
+    return paged(measured, interval, reverse=reverse, limit=limit, largest=largest)
+
+
+def paged(
+    fetch: Callable[[Interval, int], Page[T]],
+    interval: Interval,
+    *,
+    reverse: bool,
+    limit: int | None,
+    largest: int = LARGEST_PAGE,
+) -> Iterator[list[T]]:
+    """Yield the rows of pages; `fetch` returns them, the last one's key, and the bytes of all."""
     size = FIRST_PAGE
     left = limit
     while not interval.is_empty:
         wanted = size if left is None else min(size, left)
         if wanted == 0:
             return
-        rows = fetch(interval, wanted)
+        rows, last, total = fetch(interval, wanted)
         if rows:
             yield rows
-            interval = interval.beyond(rows[-1][0], reverse)
+            interval = interval.beyond(last, reverse)
         if len(rows) < wanted:
             return
         if left is not None:
             left -= len(rows)
-        size = min(next_size(rows, size), largest)
+        size = next_size(len(rows), total, size, largest)
 
 
-def next_size(rows: list[Pair], size: int) -> int:
+def next_size(rows: int, total: int, size: int, largest: int = LARGEST_PAGE) -> int:
     """Return how many rows the next page may have: four times as many while they are small.
 
-    >>> next_size([(b"k", b"v")], 128), next_size([(b"k", b"v" * 10**7)], 128)
-    (512, 1)
+    >>> next_size(16, 1_000, 16), next_size(16, 10**8, 16)
+    (64, 1)
     """
-    total = sum(len(key) + len(value) for key, value in rows)
-    fitting = PAGE_BYTES * len(rows) // (total + 1)
-    return max(1, min(size * 4, fitting, LARGEST_PAGE))
+    return max(1, min(size * 4, PAGE_BYTES * rows // (total + 1), largest))
 
 
 def chunks(pairs: list[Pair], rows: int = CHUNK_ROWS, size: int = CHUNK_BYTES) -> list[list[Pair]]:
@@ -167,7 +214,7 @@ def chunks(pairs: list[Pair], rows: int = CHUNK_ROWS, size: int = CHUNK_BYTES) -
     >>> chunks([(b"a", b""), (b"b", b""), (b"c", b"")], rows=2)
     [[(b'a', b''), (b'b', b'')], [(b'c', b'')]]
     """
-    total = sum(len(key) + len(value) for key, value in pairs)
+    total = sum(map(len, chain.from_iterable(pairs)))
     if len(pairs) <= rows and total <= size:
         return [pairs] if pairs else []
     if total * rows <= size * len(pairs) // 4:

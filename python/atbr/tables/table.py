@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from atbr._core import KeyCodec
-from atbr.tables.backend import CHUNK_ROWS, Backend, Pair
+from atbr.tables.backend import CHUNK_ROWS, Backend
 from atbr.tables.batch import Batch
 from atbr.tables.ranges import ALL, Interval, intervals_of
 from atbr.tables.schema import TableSchema
@@ -385,7 +385,7 @@ class Table(MutableMapping[Key, bytes]):
 
         """
         intervals = self._intervals(ranges, limit, reverse, after)
-        return self._scan(intervals, limit, reverse)
+        return self._rows(intervals, limit, reverse, keys_only=False)
 
     def scan_keys(
         self,
@@ -400,7 +400,7 @@ class Table(MutableMapping[Key, bytes]):
         [('b', 1)]
         """
         intervals = self._intervals(ranges, limit, reverse, after)
-        return self._scan_keys(intervals, limit, reverse)
+        return self._rows(intervals, limit, reverse, keys_only=True)
 
     def count(self, *ranges: Range) -> int:
         """Return how many keys some ranges have, or the table.
@@ -471,36 +471,27 @@ class Table(MutableMapping[Key, bytes]):
             intervals = [each for each in intervals if not each.is_empty]
         return intervals[::-1] if reverse else intervals
 
-    def _pages(
+    def _rows(
         self, intervals: list[Interval], limit: int | None, reverse: bool, keys_only: bool
-    ) -> Iterator[list[Pair]]:
+    ) -> Iterator[Any]:
         for interval in intervals:
             if limit == 0:
                 return
-            for page in self._backend.scan(
-                self._name, interval, reverse=reverse, keys_only=keys_only, limit=limit
+            for page in self._backend.rows(
+                self._name,
+                self._codec,
+                interval,
+                reverse=reverse,
+                keys_only=keys_only,
+                limit=limit,
             ):
                 if limit is None:
-                    yield page
+                    yield from page
                     continue
-                yield page[:limit]
+                yield from page[:limit]
                 limit -= min(limit, len(page))
                 if limit == 0:
                     return
-
-    def _scan(
-        self, intervals: list[Interval], limit: int | None, reverse: bool
-    ) -> Iterator[tuple[Key, bytes]]:
-        decode = self._codec.decode_pairs
-        for page in self._pages(intervals, limit, reverse, keys_only=False):
-            yield from decode(page)
-
-    def _scan_keys(
-        self, intervals: list[Interval], limit: int | None, reverse: bool
-    ) -> Iterator[Key]:
-        decode = self._codec.decode_many
-        for page in self._pages(intervals, limit, reverse, keys_only=True):
-            yield from decode([key for key, _ in page])
 
 
 def _seconds(ttl: float | None) -> float | None:

@@ -35,7 +35,7 @@ impl KeyCodec {
 
     /// Return the bytes of a key.
     fn encode<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        self.whole(&mut Writer::default(), key)
+        self.whole(&mut Writer::new(), key)
     }
 
     /// Return the bytes of the first parts of a key.
@@ -44,24 +44,22 @@ impl KeyCodec {
         if parts.len() > self.columns.len() {
             return Err(self.wrong_arity(parts, "at most "));
         }
-        self.bytes_of(&mut Writer::default(), parts)
+        self.bytes_of(&mut Writer::new(), parts)
     }
 
     /// Return the bytes of each key.
     fn encode_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(keys.py());
-        let mut writer = Writer::default();
-        for key in keys.try_iter()? {
-            list.append(self.whole(&mut writer, &key?)?)?;
-        }
-        Ok(list)
+        let mut writer = Writer::new();
+        let encoded = keys.try_iter()?.map(|key| self.whole(&mut writer, &key?));
+        let encoded: Vec<_> = encoded.collect::<PyResult<_>>()?;
+        PyList::new(keys.py(), encoded)
     }
 
     /// Return (bytes of the key, value) for each pair, both checked.
     fn encode_pairs<'py>(&self, pairs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let py = pairs.py();
         let list = PyList::empty(py);
-        let mut writer = Writer::default();
+        let mut writer = Writer::new();
         for pair in pairs.try_iter()? {
             let pair = pair?;
             let two = match pair.cast::<PyTuple>() {
@@ -106,28 +104,34 @@ impl KeyCodec {
 
     /// Return the tuple of a key's bytes.
     fn decode<'py>(&self, data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyTuple>> {
-        decode::key(data.py(), data.as_bytes(), self.columns.len())
+        decode::key(data.py(), data.as_bytes(), &mut Vec::new())
     }
 
     /// Return the tuple of each key's bytes.
     fn decode_many<'py>(&self, keys: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(keys.py());
-        for key in keys.iter() {
-            list.append(self.decode(key.cast::<PyBytes>()?)?)?;
-        }
-        Ok(list)
+        let py = keys.py();
+        let mut parts = Vec::new();
+        let decoded = keys.iter().map(|key| {
+            let data = key.cast::<PyBytes>()?;
+            decode::key(py, data.as_bytes(), &mut parts)
+        });
+        let decoded: Vec<_> = decoded.collect::<PyResult<_>>()?;
+        PyList::new(py, decoded)
     }
 
     /// Return (tuple, value) of each (bytes of the key, value).
     fn decode_pairs<'py>(&self, rows: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
         let py = rows.py();
-        let list = PyList::empty(py);
-        for row in rows.iter() {
-            let row = row.cast::<PyTuple>()?;
-            let key = row.get_item(0)?;
-            list.append((self.decode(key.cast::<PyBytes>()?)?, row.get_item(1)?))?;
-        }
-        Ok(list)
+        let mut parts = Vec::new();
+        let decoded = rows.iter().map(|row| {
+            let [key, value] = row.cast::<PyTuple>()?.as_slice() else {
+                return Err(PyTypeError::new_err("a row must be (key, value)"));
+            };
+            let key = decode::key(py, key.cast::<PyBytes>()?.as_bytes(), &mut parts)?;
+            PyTuple::new(py, [key.as_any(), value])
+        });
+        let decoded: Vec<_> = decoded.collect::<PyResult<_>>()?;
+        PyList::new(py, decoded)
     }
 }
 
@@ -173,6 +177,11 @@ impl KeyCodec {
                 format!("a key must be a tuple, not {}", key.get_type().qualname()?),
             )),
         }
+    }
+
+    /// Return the columns, of which a key's tuple has one part each.
+    pub fn width(&self) -> usize {
+        self.columns.len()
     }
 
     #[cold]
@@ -226,7 +235,7 @@ pub fn pack<'py>(parts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
             format!("only a tuple can be packed, not {name}"),
         ));
     };
-    let mut writer = Writer::default();
+    let mut writer = Writer::new();
     encode::tuple(&mut writer, tuple)?;
     Ok(PyBytes::new(parts.py(), writer.as_slice()))
 }
@@ -243,5 +252,5 @@ pub fn pack<'py>(parts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
 #[pyfunction]
 #[pyo3(text_signature = "(data, /)")]
 pub fn unpack<'py>(data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyTuple>> {
-    decode::key(data.py(), data.as_bytes(), 4)
+    decode::key(data.py(), data.as_bytes(), &mut Vec::new())
 }

@@ -9,10 +9,17 @@ use crate::Error;
 use crate::python::errors::raise;
 use crate::tables::tuple::{Item, Reader};
 
+/// What decoding needs beside its result; one serves many keys.
+pub type Parts<'py> = Vec<Bound<'py, PyAny>>;
+
 /// The tuple of an encoded key.
-pub fn key<'py>(py: Python<'py>, data: &[u8], columns: usize) -> PyResult<Bound<'py, PyTuple>> {
+pub fn key<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    parts: &mut Parts<'py>,
+) -> PyResult<Bound<'py, PyTuple>> {
     let mut reader = Reader::new(data);
-    let mut parts: Vec<Bound<'py, PyAny>> = Vec::with_capacity(columns);
+    parts.clear();
     let mut open: Vec<Vec<Bound<'py, PyAny>>> = Vec::new();
     while let Some(item) = reader.item().map_err(raise)? {
         let part = match item {
@@ -29,18 +36,18 @@ pub fn key<'py>(py: Python<'py>, data: &[u8], columns: usize) -> PyResult<Bound<
                 magnitude,
             } => long_int(py, negative, &magnitude)?,
             Item::Open => {
-                open.push(std::mem::take(&mut parts));
+                open.push(std::mem::take(parts));
                 continue;
             }
             Item::Close => {
-                let inner = PyTuple::new(py, parts)?;
-                parts = open.pop().unwrap_or_default();
+                let inner = PyTuple::new(py, parts.drain(..))?;
+                *parts = open.pop().unwrap_or_default();
                 inner.into_any()
             }
         };
         parts.push(part);
     }
-    PyTuple::new(py, parts)
+    PyTuple::new(py, parts.drain(..))
 }
 
 fn long_int<'py>(py: Python<'py>, negative: bool, magnitude: &[u8]) -> PyResult<Bound<'py, PyAny>> {

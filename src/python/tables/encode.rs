@@ -70,8 +70,11 @@ fn element(
 /// The kind of an object, a subclass counting as its base; 0 for none.
 fn kind_of(part: &Bound<'_, PyAny>) -> PyResult<Kinds> {
     let py = part.py();
+    let uuid = kinds::uuid_type(py)?.0.bind(py);
     // A bool is an int to Python, so it is asked for first.
-    Ok(if part.is_none() {
+    Ok(if part.get_type_ptr() == uuid.as_ptr().cast() {
+        kinds::UUID
+    } else if part.is_none() {
         kinds::NULL
     } else if part.is_instance_of::<PyBool>() {
         kinds::BOOL
@@ -85,7 +88,7 @@ fn kind_of(part: &Bound<'_, PyAny>) -> PyResult<Kinds> {
         kinds::FLOAT
     } else if part.is_instance_of::<PyTuple>() {
         kinds::TUPLE
-    } else if part.is_instance(kinds::uuid_type(py)?.0.bind(py))? {
+    } else if part.is_instance(uuid)? {
         kinds::UUID
     } else if part.is_instance(kinds::moment_type(py)?)? {
         kinds::MOMENT

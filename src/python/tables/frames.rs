@@ -32,12 +32,10 @@ pub fn postgresql_array<'py>(
     Ok(PyBytes::new(py, &out))
 }
 
-/// Return pairs of bytea in the form that COPY ... (FORMAT BINARY) reads.
+/// Return pairs of bytea as rows of COPY ... (FORMAT BINARY), without what comes before the first and after the last.
 #[pyfunction]
 pub fn postgresql_copy<'py>(pairs: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyBytes>> {
     let mut out = Vec::new();
-    // The signature, no flags, and no extension of the header.
-    out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
     for pair in pairs.iter() {
         let pair = pair.cast::<PyTuple>()?;
         out.extend_from_slice(&2_u16.to_be_bytes());
@@ -45,7 +43,6 @@ pub fn postgresql_copy<'py>(pairs: &Bound<'py, PyList>) -> PyResult<Bound<'py, P
             push(&mut out, value.cast::<PyBytes>()?.as_bytes())?;
         }
     }
-    out.extend_from_slice(&u16::MAX.to_be_bytes());
     Ok(PyBytes::new(pairs.py(), &out))
 }
 

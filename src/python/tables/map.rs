@@ -4,6 +4,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
+use super::codec::KeyCodec;
+use super::decode;
 use crate::python::errors::raise;
 use crate::python::gil;
 use crate::tables::map::{Bounds, Interval, OrderedMap, Page, Write};
@@ -117,6 +119,43 @@ impl LocalMap {
             list.append((PyBytes::new(py, key), PyBytes::new(py, value)))?;
         }
         Ok(list)
+    }
+
+    /// Return the entries of a page with their keys decoded, the last key as bytes, and the bytes of all.
+    #[pyo3(signature = (codec, low, high, limit, reverse, keys_only))]
+    #[allow(clippy::too_many_arguments)]
+    fn rows<'py>(
+        &self,
+        codec: &Bound<'py, KeyCodec>,
+        low: &Bound<'py, PyBytes>,
+        high: Option<&Bound<'py, PyBytes>>,
+        limit: usize,
+        reverse: bool,
+        keys_only: bool,
+    ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyBytes>, usize)> {
+        let py = low.py();
+        let interval = interval(low, high);
+        let bounds = Bounds {
+            entries: limit,
+            reverse,
+            keys_only,
+        };
+        let mut page = Page::default();
+        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        let mut parts = Vec::with_capacity(codec.get().width());
+        let mut rows: Vec<Bound<'py, PyAny>> = Vec::with_capacity(page.len());
+        let (mut last, mut bytes): (&[u8], usize) = (&[], 0);
+        for (key, value) in page.iter() {
+            let decoded = decode::key(py, key, &mut parts)?.into_any();
+            rows.push(if keys_only {
+                decoded
+            } else {
+                PyTuple::new(py, [decoded, PyBytes::new(py, value).into_any()])?.into_any()
+            });
+            bytes += key.len() + value.len();
+            last = key;
+        }
+        Ok((PyList::new(py, rows)?, PyBytes::new(py, last), bytes))
     }
 
     /// Return how many entries there are from `low` on and below `high`.

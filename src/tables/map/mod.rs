@@ -1,5 +1,6 @@
 //! The ordered map behind `local://`: a lock around a tree of leaves.
 
+mod bound;
 mod fork;
 mod leaf;
 mod page;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 use crate::engine::sync::Lock;
 use crate::{Error, Result};
 use tree::Tree;
+
+/// Keys whose leaves are fetched from memory together.
+const TOGETHER: usize = 16;
 
 /// A write of a batch: a key and its new value, or None to remove it.
 pub type Write<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -87,12 +91,21 @@ impl OrderedMap {
         found
             .try_reserve_exact(keys.len())
             .map_err(|_| Error::OutOfMemory)?;
-        for key in keys {
-            let value = tree.get(key);
-            if let Some(value) = value {
-                page.push(&[], Some(value))?;
+        for keys in keys.chunks(TOGETHER) {
+            let mut leaves = [None; TOGETHER];
+            for (leaf, key) in leaves.iter_mut().zip(keys) {
+                *leaf = tree.leaf_of(key);
             }
-            found.push(value.is_some());
+            for leaf in leaves.into_iter().flatten() {
+                std::hint::black_box(leaf.touch());
+            }
+            for (leaf, key) in leaves.iter().zip(keys) {
+                let value = leaf.and_then(|leaf| leaf.get(key));
+                if let Some(value) = value {
+                    page.push(&[], Some(value))?;
+                }
+                found.push(value.is_some());
+            }
         }
         Ok(found)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
+use super::bound::{LowerBound, Place, Probe, up_to};
 use super::leaf::{Leaf, Value};
 use super::page::Page;
 use crate::tables::MAX_KEY_LEN;
@@ -37,7 +38,7 @@ pub struct Bounds {
 /// An ordered map from bytes to bytes. The first leaf's bound is empty, so every key has a leaf once there is one.
 #[derive(Default)]
 pub struct Tree {
-    leaves: BTreeMap<Box<[u8]>, Leaf>,
+    leaves: BTreeMap<LowerBound, Leaf>,
     len: usize,
 }
 
@@ -48,10 +49,10 @@ impl Tree {
 
     /// Bytes of memory, by estimate for the tree above the leaves. O(leaves).
     pub fn allocated(&self) -> usize {
-        let node = size_of::<Box<[u8]>>() + size_of::<Leaf>();
+        let node = size_of::<LowerBound>() + size_of::<Leaf>();
         self.leaves
             .iter()
-            .map(|(bound, leaf)| bound.len() + 16 + node * 3 / 2 + leaf.allocated())
+            .map(|(bound, leaf)| bound.bytes().len() + 16 + node * 3 / 2 + leaf.allocated())
             .sum()
     }
 
@@ -62,11 +63,16 @@ impl Tree {
 
     /// The value of a key. O(log n).
     pub fn get(&self, key: &[u8]) -> Option<Value<'_>> {
-        let (_, leaf) = self
+        self.leaf_of(key)?.get(key)
+    }
+
+    /// The leaf that has a key, if one has it. O(log n).
+    pub fn leaf_of(&self, key: &[u8]) -> Option<&Leaf> {
+        let below = self
             .leaves
-            .range::<[u8], _>((Unbounded, Included(key)))
-            .next_back()?;
-        leaf.find(key).ok().map(|index| leaf.value(index))
+            .range::<dyn Place, _>(up_to(&Probe::new(key)))
+            .next_back();
+        below.map(|(_, leaf)| leaf)
     }
 
     /// Sets the value of a key; true if the key is new. O(log n).
@@ -76,9 +82,11 @@ impl Tree {
         }
         limits::check_value(value.len())?;
         if self.leaves.is_empty() {
-            self.leaves.insert(Box::default(), Leaf::default());
+            self.leaves.insert(LowerBound::default(), Leaf::default());
         }
-        let mut below = self.leaves.range_mut::<[u8], _>((Unbounded, Included(key)));
+        let mut below = self
+            .leaves
+            .range_mut::<dyn Place, _>(up_to(&Probe::new(key)));
         let Some((bound, leaf)) = below.next_back() else {
             return Ok(false);
         };
@@ -94,10 +102,10 @@ impl Tree {
         Ok(found.is_err())
     }
 
-    fn split(&mut self, bound: &[u8], at_end: bool) -> Result<()> {
+    fn split(&mut self, bound: &LowerBound, at_end: bool) -> Result<()> {
         let is_last = self
             .leaves
-            .range::<[u8], _>((Excluded(bound), Unbounded))
+            .range::<LowerBound, _>((Excluded(bound), Unbounded))
             .next()
             .is_none();
         let Some(leaf) = self.leaves.get_mut(bound) else {
@@ -107,7 +115,7 @@ impl Tree {
         // The shortest key that is above the left half and not above the right one.
         let (below, from) = (left.key(left.len() - 1), right.key(0));
         let shared = below.iter().zip(from).take_while(|(a, b)| a == b).count();
-        let between = from[..shared + 1].into();
+        let between = LowerBound::new(&from[..shared + 1]);
         *leaf = left;
         self.leaves.insert(between, right);
         Ok(())
@@ -115,7 +123,9 @@ impl Tree {
 
     /// Removes a key; true if it was there. O(log n).
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        let mut below = self.leaves.range_mut::<[u8], _>((Unbounded, Included(key)));
+        let mut below = self
+            .leaves
+            .range_mut::<dyn Place, _>(up_to(&Probe::new(key)));
         let Some((bound, leaf)) = below.next_back() else {
             return false;
         };
@@ -130,8 +140,10 @@ impl Tree {
     }
 
     /// Joins a leaf with the one after it where both together are half a leaf.
-    fn join_with_next(&mut self, bound: &[u8]) {
-        let mut from = self.leaves.range::<[u8], _>((Included(bound), Unbounded));
+    fn join_with_next(&mut self, bound: &LowerBound) {
+        let mut from = self
+            .leaves
+            .range::<LowerBound, _>((Included(bound), Unbounded));
         let (Some((_, leaf)), Some((next, right))) = (from.next(), from.next()) else {
             return;
         };
@@ -153,19 +165,22 @@ impl Tree {
     fn within<'t>(
         &'t self,
         interval: Interval<'_>,
-    ) -> impl DoubleEndedIterator<Item = (&'t Box<[u8]>, &'t Leaf)> {
-        let first = self
+    ) -> impl DoubleEndedIterator<Item = (&'t LowerBound, &'t Leaf)> {
+        let empty = Probe::new(&[]);
+        let first: &dyn Place = self
             .leaves
-            .range::<[u8], _>((Unbounded, Included(interval.low)))
+            .range::<dyn Place, _>(up_to(&Probe::new(interval.low)))
             .next_back()
-            .map_or(&[][..], |(bound, _)| bound);
+            .map_or(&empty, |(bound, _)| bound);
+        // A bound below the first one would be no range, which BTreeMap does not take: an interval that ends within the
+        // first leaf has that leaf alone.
+        let end = Probe::new(interval.high.unwrap_or_default());
         let high = match interval.high {
-            // Also keeps the range of an empty interval in order, which BTreeMap asks for.
-            Some(high) if high > first => Excluded(high),
+            Some(high) if high > first.bytes() => Excluded(&end as &dyn Place),
             Some(_) => Included(first),
             None => Unbounded,
         };
-        self.leaves.range::<[u8], _>((Included(first), high))
+        self.leaves.range::<dyn Place, _>((Included(first), high))
     }
 
     fn part_of(leaf: &Leaf, interval: Interval<'_>) -> (usize, usize) {
@@ -230,7 +245,7 @@ impl Tree {
         if interval.is_empty() {
             return 0;
         }
-        let bounds: Vec<Box<[u8]>> = self
+        let bounds: Vec<LowerBound> = self
             .within(interval)
             .map(|(bound, _)| bound.clone())
             .collect();
@@ -241,7 +256,7 @@ impl Tree {
             };
             let (from, to) = Self::part_of(leaf, interval);
             removed += to - from;
-            if to - from == leaf.len() && !bound.is_empty() {
+            if to - from == leaf.len() && !bound.bytes().is_empty() {
                 self.leaves.remove(bound);
             } else {
                 leaf.remove_range(from, to);

@@ -21,6 +21,14 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// An empty tuple with room for most keys, so that one key is one allocation.
+    pub fn new() -> Self {
+        Writer {
+            out: Vec::with_capacity(128),
+            depth: 0,
+        }
+    }
+
     /// What has been written since the last [`Writer::clear`].
     pub fn as_slice(&self) -> &[u8] {
         &self.out

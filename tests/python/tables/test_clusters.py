@@ -84,9 +84,10 @@ def test_three_nodes_of_cassandra_lose_nothing_acknowledged_when_one_is_killed()
             assert table.increment(("n", 0), 5) == 5
             assert table.compare_and_set(("c", 0), None, b"1")
             assert len(list(table.scan((("w",), ("w",))))) >= 4 * len(writer.acknowledged)
-            with pytest.raises(BackendUnavailable), connect(
-                cluster.url, namespace="kill", consistency="ALL", retry_for=1
-            ) as all_of:
+            with (
+                pytest.raises(BackendUnavailable),
+                connect(cluster.url, namespace="kill", consistency="ALL", retry_for=1) as all_of,
+            ):
                 all_of["t"].put(("x", 1), b"")
             # A second one gone is no quorum any more: that is said, and soon.
             cluster.nodes[1].kill()

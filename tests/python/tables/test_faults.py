@@ -110,7 +110,10 @@ def test_a_postgresql_that_crashes_in_the_middle_loses_nothing_acknowledged() ->
     need("postgresql")
     import engines
 
-    with engines.PostgreSQL(durable=True) as server, prepared(server.url, retry_for=60, timeout=5) as db:
+    with (
+        engines.PostgreSQL(durable=True) as server,
+        prepared(server.url, retry_for=60, timeout=5) as db,
+    ):
         table, acknowledged, stop = db["t"], [], threading.Event()
         failed: list[BaseException] = []
 

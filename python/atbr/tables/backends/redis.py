@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import redis
@@ -194,6 +195,9 @@ class RedisBackend(Backend):
         if len(keys) == 1:
             place = buckets[bucket_of(keys[0], len(buckets))][0]
             return [self._run(lambda: self._client.execute_command("HGET", place, keys[0]))]
+        if len(buckets) == 1 and len(keys) <= 1_000:
+            values: list[bytes | None] = self._all([("HMGET", buckets[0][0], *keys)])[0]
+            return values
         commands: list[Command] = []
         asked: list[bytes] = []
         for number, some in by_bucket(keys, bytes, len(buckets)).items():
@@ -213,8 +217,7 @@ class RedisBackend(Backend):
         commands = []
         for number, some in by_bucket(pairs, _first, len(buckets)).items():
             for part in chunks(some):
-                flat = [item for pair in part for item in pair]
-                commands.append(_eval(scripts.PUT, buckets[number], *flat))
+                commands.append(_eval(scripts.PUT, buckets[number], *chain.from_iterable(part)))
         # Some megabytes at a time: a server holds all answers and requests of a pipeline.
         for at in range(0, len(commands), 32):
             self._all(commands[at : at + 32])
