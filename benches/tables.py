@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -195,7 +196,7 @@ def started(name: str) -> Iterator[str]:
             folder = stack.enter_context(TemporaryDirectory())
             yield f"sqlite:///{folder}/bench.db"
         else:
-            makers = {
+            makers: dict[str, Callable[[], Any]] = {
                 "postgresql": lambda: engines.PostgreSQL(durable=True),
                 "redis": engines.Redis,
                 "redis+cluster": engines.RedisCluster,
@@ -300,6 +301,11 @@ def long_scan(name: str, url: str) -> list[Row]:
     return [Row(f"{name} scan of {count:,} rows", rate(count, spent), "", "", "300 k/s")]
 
 
+def run_all(pool: ThreadPoolExecutor, call: Callable[[Any], object], keys: list[Any]) -> None:
+    for _ in pool.map(call, keys):
+        pass
+
+
 def throughput(name: str, url: str) -> list[tuple[str, int, float, float]]:
     """Values of 1 MB under random UUIDs, as kvlayer's own test: (engine, workers, read, write) in MB/s."""
     found = []
@@ -311,15 +317,9 @@ def throughput(name: str, url: str) -> list[tuple[str, int, float, float]]:
         for workers in WORKERS:
             keys = [(uuid.uuid4(),) for _ in range(max(total, 2 * workers))]
 
-            def write(key: Any) -> None:
-                table.put(key, value)
-
-            def read(key: Any) -> None:
-                assert len(table[key]) == MEGABYTE
-
             with ThreadPoolExecutor(workers) as pool:
-                wrote = seconds(lambda: list(pool.map(write, keys)))
-                read_ = seconds(lambda: list(pool.map(read, keys)))
+                wrote = seconds(partial(run_all, pool, lambda key: table.put(key, value), keys))
+                read_ = seconds(partial(run_all, pool, lambda key: table[key], keys))
             found.append((name, workers, len(keys) / read_, len(keys) / wrote))
             table.clear()
         db.delete_namespace()

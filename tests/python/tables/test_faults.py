@@ -69,10 +69,10 @@ def test_every_call_to_an_engine_that_is_gone_says_so(engine: Any) -> None:
         engine.kill()
         for name, call in calls.items():
             start = time.monotonic()
-            with pytest.raises(BackendUnavailable, match="127.0.0.1"):
+            with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1"):
                 call()
             assert time.monotonic() - start < 10, name
-    with pytest.raises(BackendUnavailable, match="127.0.0.1"):
+    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1"):
         connect(engine.url, timeout=1)
 
 
@@ -130,10 +130,10 @@ def test_a_postgresql_that_crashes_in_the_middle_loses_nothing_acknowledged() ->
         writer = threading.Thread(target=write)
         writer.start()
         for _ in range(2):
-            wait_for(lambda before=len(acknowledged): len(acknowledged) > before + 30 or failed)
+            wait_for_more(acknowledged, failed)
             server.kill()
             server.start()
-        wait_for(lambda before=len(acknowledged): len(acknowledged) > before + 30 or failed)
+        wait_for_more(acknowledged, failed)
         stop.set()
         writer.join(60)
         assert not failed
@@ -141,11 +141,12 @@ def test_a_postgresql_that_crashes_in_the_middle_loses_nothing_acknowledged() ->
         assert all(value is not None for _, value in table.get_many(keys))
 
 
-def wait_for(true: Callable[[], object], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for_more(acknowledged: list[int], failed: list[BaseException]) -> None:
+    deadline = time.monotonic() + 90
+    wanted = len(acknowledged) + 30
     pause = threading.Event()
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
+    while len(acknowledged) < wanted and not failed:
+        assert time.monotonic() < deadline, "puts are no longer acknowledged"
         pause.wait(0.01)
 
 
@@ -179,11 +180,11 @@ def test_what_is_not_safe_to_repeat_is_not_repeated() -> None:
 def test_an_unreachable_engine_is_known_at_once() -> None:
     for url in ("postgresql://postgres@127.0.0.1:1/x", "redis://127.0.0.1:1"):
         start = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="127.0.0.1:1"):
+        with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:1"):
             connect(url, timeout=2)
         assert time.monotonic() - start < 8
     for url in ("redis+cluster://127.0.0.1:1", "cassandra://127.0.0.1:1"):
-        with pytest.raises(BackendUnavailable, match="127.0.0.1:1"):
+        with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:1"):
             connect(url, timeout=2)
 
 
