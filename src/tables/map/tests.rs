@@ -44,10 +44,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn range<'a>(
-    low: &'a [u8],
-    high: &'a Option<Vec<u8>>,
-) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+type Ends<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+fn range<'a>(low: &'a [u8], high: &'a Option<Vec<u8>>) -> Option<Ends<'a>> {
     match high {
         Some(high) if high.as_slice() <= low => None,
         Some(high) => Some((Bound::Included(low), Bound::Excluded(high))),

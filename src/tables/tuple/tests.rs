@@ -179,10 +179,10 @@ proptest! {
     fn any_bytes_are_refused_or_are_the_one_form_of_a_tuple(
         data in prop::collection::vec(prop_oneof![0..0x42_u8, Just(0xff), any::<u8>()], 0..24)
     ) {
-        if let Ok(nodes) = decode(&data) {
-            if !format!("{nodes:?}").contains("Bytes") {
-                prop_assert_eq!(encode(&nodes), data);
-            }
+        let nodes = decode(&data).unwrap_or_default();
+        // Bytes also stand for integers too long for the tree.
+        if decode(&data).is_ok() && !format!("{nodes:?}").contains("Bytes") {
+            prop_assert_eq!(encode(&nodes), data);
         }
     }
 
