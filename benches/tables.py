@@ -91,23 +91,25 @@ def rate(count: float, spent: float) -> str:
 
 
 def codec() -> list[Row]:
+    keys = keys_of(20_000)
+    return [
+        codec_row("(str, int)", [key[:2] for key in keys]),
+        codec_row("(str, int, UUID)", keys),
+        codec_row(
+            "(float, (int, None, bytes))", [(key[1] / 7, (key[1], None, b"a\0b")) for key in keys]
+        ),
+    ]
+
+
+def codec_row(what: str, keys: list[Any]) -> Row:
     from fdb import tuple as fdb
 
-    keys = keys_of(20_000)
-    packed = [pack(key) for key in keys]
-    ours = best(lambda: drain(unpack(pack(key)) for key in keys))
+    assert [fdb.pack(key) for key in keys[:100]] == [pack(key) for key in keys[:100]]
+    ours = best(lambda: drain(unpack(pack(key)) for key in keys), 7)
     theirs = best(lambda: drain(fdb.unpack(fdb.pack(key)) for key in keys))
-    assert [fdb.pack(key) for key in keys[:100]] == packed[:100]
-    name = "pack + unpack of (str, int, UUID)"
-    return [
-        Row(
-            name,
-            rate(len(keys), ours),
-            rate(len(keys), theirs),
-            f"{theirs / ours:.1f} x",
-            "10 x fdb.tuple",
-        )
-    ]
+    ratio = f"{theirs / ours:.1f} x"
+    name = f"pack + unpack of {what}"
+    return Row(name, rate(len(keys), ours), rate(len(keys), theirs), ratio, "10 x fdb.tuple")
 
 
 def local() -> list[Row]:

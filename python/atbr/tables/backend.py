@@ -45,6 +45,8 @@ class Backend(ABC):
     has_ttl: ClassVar[bool] = False
     #: Whether another process can use the same tables, so that a handle may be pickled.
     shared: ClassVar[bool] = True
+    #: How many keys `get_many` is best asked for at once.
+    read_rows: ClassVar[int] = 4_000
     max_key: ClassVar[int] = 65_535
     max_value: ClassVar[int]
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from atbr._core import KeyCodec
-from atbr.tables.backend import CHUNK_ROWS, Backend
+from atbr.tables.backend import Backend
 from atbr.tables.batch import Batch
 from atbr.tables.ranges import ALL, Interval, intervals_of
 from atbr.tables.schema import TableSchema
@@ -253,27 +253,30 @@ class Table(MutableMapping[Key, bytes]):
     def get_many(self, keys: Iterable[Key]) -> Iterator[tuple[Key, bytes | None]]:
         """Yield (key, value) for each of `keys`, in their order, with None for a missing one.
 
-        Lazy: some thousand keys at a time are asked for. The keys of a list or another sized
-        collection are checked at once, those of an iterator as they come.
+        Lazy: some thousand keys at a time are asked for. Those that a list or another sized
+        collection begins with are checked at once, the others as they come.
 
         >>> list(_users({("a", 1): b"1"}).get_many([("a", 1), ("b", 1)]))
         [(('a', 1), b'1'), (('b', 1), None)]
         """
-        if isinstance(keys, Sized):
-            given = list(keys)
-            return self._get_sized(given, self._codec.encode_many(given))
-        return self._get_stream(iter(keys))
+        if not isinstance(keys, Sized):
+            return self._get_stream(iter(keys))
+        given = list(keys)
+        first = self._codec.encode_many(given[: self._backend.read_rows])
+        return self._get_list(given, first)
 
-    def _get_sized(
+    def _get_list(
         self, keys: list[Key], encoded: list[bytes]
     ) -> Iterator[tuple[Key, bytes | None]]:
-        step = 4 * CHUNK_ROWS
-        for at in range(0, len(encoded), step):
-            values = self._backend.get_many(self._name, encoded[at : at + step])
-            yield from zip(keys[at : at + step], values, strict=True)
+        step = self._backend.read_rows
+        for at in range(0, len(keys), step):
+            some = keys[at : at + step] if len(keys) > step else keys
+            # What has just been encoded is still in the processor's cache when it is asked for.
+            encoded = self._codec.encode_many(some) if at else encoded
+            yield from zip(some, self._backend.get_many(self._name, encoded), strict=True)
 
     def _get_stream(self, keys: Iterator[Key]) -> Iterator[tuple[Key, bytes | None]]:
-        while some := list(islice(keys, CHUNK_ROWS)):
+        while some := list(islice(keys, self._backend.read_rows)):
             values = self._backend.get_many(self._name, self._codec.encode_many(some))
             yield from zip(some, values, strict=True)
 

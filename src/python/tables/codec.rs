@@ -104,7 +104,7 @@ impl KeyCodec {
 
     /// Return the tuple of a key's bytes.
     fn decode<'py>(&self, data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyTuple>> {
-        decode::key(data.py(), data.as_bytes(), &mut Vec::new())
+        decode::key(data.py(), data.as_bytes(), &mut Vec::with_capacity(8))
     }
 
     /// Return the tuple of each key's bytes.
@@ -252,5 +252,5 @@ pub fn pack<'py>(parts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
 #[pyfunction]
 #[pyo3(text_signature = "(data, /)")]
 pub fn unpack<'py>(data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyTuple>> {
-    decode::key(data.py(), data.as_bytes(), &mut Vec::new())
+    decode::key(data.py(), data.as_bytes(), &mut Vec::with_capacity(8))
 }

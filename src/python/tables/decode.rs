@@ -61,17 +61,23 @@ fn long_int<'py>(py: Python<'py>, negative: bool, magnitude: &[u8]) -> PyResult<
 
 /// A UUID as `uuid.UUID` makes it of bytes, without running its constructor.
 fn uuid(py: Python<'_>, value: [u8; 16]) -> PyResult<Bound<'_, PyAny>> {
-    let (class, unknown) = kinds::uuid_type(py)?;
-    let (int, is_safe) = (intern!(py, "int"), intern!(py, "is_safe"));
+    let uuid = kinds::uuid_type(py)?;
     let value = u128::from_be_bytes(value).into_bound_py_any(py)?;
-    // SAFETY: a class and objects that are alive; null and non-zero results become the exception that is set. UUID
-    // refuses setattr(), so its two slots are set as object.__setattr__ does it.
+    let parts = [value.as_ptr(), uuid.unknown.as_ptr()];
+    // SAFETY: a class, its slots' descriptors and objects that are alive; null and non-zero results become the exception
+    // that is set. UUID refuses setattr(), so its slots are set as object.__setattr__ does it once it has found them.
     unsafe {
-        let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+        let class = uuid.class.as_ptr().cast::<ffi::PyTypeObject>();
         let new = ffi::PyType_GenericNew(class, std::ptr::null_mut(), std::ptr::null_mut());
         let new = Bound::from_owned_ptr_or_err(py, new)?;
-        for (name, part) in [(int, value.as_ptr()), (is_safe, unknown.as_ptr())] {
-            if ffi::PyObject_GenericSetAttr(new.as_ptr(), name.as_ptr(), part) != 0 {
+        for (slot, part) in uuid.slots.iter().zip(parts) {
+            let Some(set) = (*ffi::Py_TYPE(slot.as_ptr())).tp_descr_set else {
+                return Err(raise(Error::MalformedTuple {
+                    at: 0,
+                    what: "uuid.UUID has no slots to set",
+                }));
+            };
+            if set(slot.as_ptr(), new.as_ptr(), part) != 0 {
                 return Err(PyErr::fetch(py));
             }
         }

@@ -70,7 +70,7 @@ fn element(
 /// The kind of an object, a subclass counting as its base; 0 for none.
 fn kind_of(part: &Bound<'_, PyAny>) -> PyResult<Kinds> {
     let py = part.py();
-    let uuid = kinds::uuid_type(py)?.0.bind(py);
+    let uuid = kinds::uuid_type(py)?.class.bind(py);
     // A bool is an int to Python, so it is asked for first.
     Ok(if part.get_type_ptr() == uuid.as_ptr().cast() {
         kinds::UUID

@@ -31,14 +31,29 @@ pub fn names(kinds: Kinds) -> String {
     chosen.join(" or ")
 }
 
-/// `uuid.UUID`, and what a UUID without a known generator has as `is_safe`.
-pub fn uuid_type(py: Python<'_>) -> PyResult<&(Py<PyType>, Py<PyAny>)> {
-    static CELL: PyOnceLock<(Py<PyType>, Py<PyAny>)> = PyOnceLock::new();
+/// What making a UUID takes.
+pub struct UuidType {
+    /// `uuid.UUID`.
+    pub class: Py<PyType>,
+    /// The descriptors of its two slots.
+    pub slots: [Py<PyAny>; 2],
+    /// What a UUID without a known generator has in its second slot.
+    pub unknown: Py<PyAny>,
+}
+
+/// `uuid.UUID` and what belongs to it.
+pub fn uuid_type(py: Python<'_>) -> PyResult<&UuidType> {
+    static CELL: PyOnceLock<UuidType> = PyOnceLock::new();
     CELL.get_or_try_init(py, || {
         let module = py.import("uuid")?;
         let class = module.getattr("UUID")?.cast_into::<PyType>()?;
         let unknown = module.getattr("SafeUUID")?.getattr("unknown")?;
-        Ok((class.unbind(), unknown.unbind()))
+        let slots = [class.getattr("int")?, class.getattr("is_safe")?];
+        Ok(UuidType {
+            class: class.unbind(),
+            slots: slots.map(Bound::unbind),
+            unknown: unknown.unbind(),
+        })
     })
 }
 

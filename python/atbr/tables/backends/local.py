@@ -35,6 +35,7 @@ class LocalBackend(Backend):
     scheme = "local"
     atomic = True
     shared = False
+    read_rows = 1_000
     max_value = 2**32 - 2
 
     def __init__(self, config: Config) -> None:

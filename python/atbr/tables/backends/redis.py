@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -214,13 +215,30 @@ class RedisBackend(Backend):
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
         self.refuse_ttl(ttl)
         buckets = self._keys(table)
-        commands = []
-        for number, some in by_bucket(pairs, _first, len(buckets)).items():
-            for part in chunks(some):
-                commands.append(_eval(scripts.PUT, buckets[number], *chain.from_iterable(part)))
+        parts = [
+            (buckets[number], part)
+            for number, some in by_bucket(pairs, _first, len(buckets)).items()
+            for part in chunks(some)
+        ]
+        if not self._cluster:
+            # One server: two commands in a transaction are a fourth faster than a script.
+            for bucket, part in parts:
+                self._run(partial(self._put_part, bucket, part))
+            return
+        commands = [
+            _eval(scripts.PUT, bucket, *chain.from_iterable(part)) for bucket, part in parts
+        ]
         # Some megabytes at a time: a server holds all answers and requests of a pipeline.
         for at in range(0, len(commands), 32):
             self._all(commands[at : at + 32])
+
+    def _put_part(self, bucket: tuple[str, str], part: list[Pair]) -> None:
+        order: list[Any] = [0] * (2 * len(part))
+        order[1::2] = [key for key, _ in part]
+        with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.execute_command("HSET", bucket[0], *chain.from_iterable(part))
+            pipeline.execute_command("ZADD", bucket[1], *order)
+            pipeline.execute()
 
     def delete_many(self, table: str, keys: list[bytes]) -> None:
         buckets = self._keys(table)
