@@ -29,6 +29,9 @@ COPY_ROWS = 4_000
 ARRAY_ROWS = 4_000
 ARRAY_BYTES = 8 * 1024 * 1024
 ARRAY_OF_BYTEA = 1001
+# What one statement writes or removes at most, so that its answer comes within any sensible time-out.
+STATEMENT_ROWS = 100_000
+STATEMENT_BYTES = 64 * 1024 * 1024
 # The signature of PostgreSQL's binary COPY, no flags, no extension; and what says that rows end.
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL = b"\xff\xff"
@@ -224,15 +227,17 @@ class PostgresqlBackend(Backend):
             if _rows(db, between, ends)[0][0]:
                 return False
             try:
-                with (
-                    db.transaction(),
-                    db.cursor() as cursor,
-                    cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy,
-                ):
-                    copy.write(COPY_HEAD)
-                    for part in chunks(rows, ARRAY_ROWS, ARRAY_BYTES):
-                        copy.write(postgresql_copy(part))
-                    copy.write(COPY_TAIL)
+                with db.transaction():
+                    # A statement of bounded length is answered in bounded time.
+                    for some in chunks(rows, STATEMENT_ROWS, STATEMENT_BYTES):
+                        with (
+                            db.cursor() as cursor,
+                            cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy,
+                        ):
+                            copy.write(COPY_HEAD)
+                            for part in chunks(some, ARRAY_ROWS, ARRAY_BYTES):
+                                copy.write(postgresql_copy(part))
+                            copy.write(COPY_TAIL)
             except errors.UniqueViolation:
                 # Somebody was first; nothing of this is written.
                 return False
@@ -283,8 +288,15 @@ class PostgresqlBackend(Backend):
 
     def delete_range(self, table: str, interval: Interval) -> int:
         where, values = _where(interval)
-        sql = f"DELETE FROM {self._name(table)}{where}"
-        return self._run(table, lambda db: _do(db, sql, values))
+        name = self._name(table)
+        some = f"SELECT k FROM {name}{where} ORDER BY k LIMIT {STATEMENT_ROWS}"
+        sql = f"DELETE FROM {name} WHERE k = ANY (ARRAY({some}))"
+        removed = 0
+        while found := self._run(table, lambda db: _do(db, sql, values)):
+            removed += found
+            if found < STATEMENT_ROWS:
+                break
+        return removed
 
     def clear(self, table: str) -> None:
         self._run(table, lambda db: _do(db, f"TRUNCATE {self._name(table)}"))

@@ -80,7 +80,8 @@ class SqliteBackend(Backend):
         except sqlite3.OperationalError as error:
             text = str(error)
             if text.startswith("no such table: "):
-                raise unknown_table(text.removeprefix("no such table: ")) from None
+                name = text.removeprefix("no such table: ").removeprefix(self._prefix)
+                raise unknown_table(name.partition(".")[0]) from None
             raise
         except sqlite3.DatabaseError as error:
             raise BackendUnavailable(f"{self._shown}: {error}") from error
