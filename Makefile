@@ -39,7 +39,8 @@ rust-test: $(STAMPS)/venv.stamp ## the engine and the files, without Python
 	cargo test --features failpoints
 
 .PHONY: python-test
-python-test: $(DEVELOPMENT) ## the package
+python-test: $(DEVELOPMENT) ## the package, its tables on real engines
+	@tools/engines.sh cassandra
 	$(BIN)/python -m pytest
 
 .PHONY: doctest
@@ -47,13 +48,19 @@ doctest: $(DEVELOPMENT) ## the examples of README.md, docs/ and the docstrings
 	$(BIN)/python tools/doctests.py README.md docs/*.md
 
 .PHONY: deep
-deep: $(DEVELOPMENT) ## long tests: sanitizers, valgrind, fuzzing, every CPython, free threading
+deep: $(DEVELOPMENT) ## long tests: clusters, sanitizers, valgrind, fuzzing, every CPython, free threading
+	@tools/engines.sh cassandra
 	tools/deep.sh
 
 .PHONY: bench
 bench: $(OPTIMISED) ## criterion, then pytest-benchmark with dict in the same run
 	cargo bench
 	$(BIN)/python -m pytest benches -W default --benchmark-only
+
+.PHONY: tables-bench
+tables-bench: $(OPTIMISED) ## atbr.tables beside bare drivers, on every engine
+	@tools/engines.sh cassandra
+	$(BIN)/python benches/tables.py --plot docs/tables.svg --write docs/tables.md
 
 .PHONY: wheel
 wheel: | toolchain ## a manylinux_2_17 wheel, tried in a virtualenv without a compiler

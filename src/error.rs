@@ -74,6 +74,13 @@ pub enum Error {
     },
     /// `save` met an entry that plain TSV cannot hold. Holds the key.
     NotRepresentable(Vec<u8>),
+    /// Bytes are no encoded tuple.
+    MalformedTuple {
+        /// Offset of the element at fault.
+        at: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }
 
 /// `Result` with the crate's [`Error`].
@@ -150,6 +157,9 @@ impl fmt::Display for Error {
                 "the entry of key {:?} has a tab or newline where TSV cannot hold it",
                 String::from_utf8_lossy(key)
             ),
+            Error::MalformedTuple { at, what } => {
+                write!(f, "no encoded tuple: {what} (byte {at})")
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod engine;
 mod error;
 pub mod files;
 pub mod limits;
+pub mod tables;
 // Pure arithmetic of the Python layer, here so that its tests need no Python.
 #[cfg(any(feature = "python", test))]
 #[path = "python/gauge.rs"]

@@ -36,7 +36,7 @@ step() { # step NAME SECONDS: one step in a process of its own
 cd "$(dirname "$0")/.." || exit
 declare -A budgets=(
   [rust]=600 [races]=300 [address]=600 [memcheck]=480 [fuzz]=480
-  [python]=900 [pythons]=900 [freethreaded]=600
+  [python]=1500 [pythons]=900 [freethreaded]=600
 )
 steps=("$@")
 if [ ${#steps[@]} -eq 0 ]; then

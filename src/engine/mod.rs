@@ -32,7 +32,7 @@ mod shard;
 mod stats;
 mod store;
 mod sweeper;
-mod sync;
+pub(crate) mod sync;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ pub fn raise(error: Error) -> PyErr {
         | Error::NotAnInteger
         | Error::MalformedRow { .. }
         | Error::RowTooLong { .. }
+        | Error::MalformedTuple { .. }
         | Error::NotRepresentable(_) => PyValueError::new_err(message),
         Error::IntegerOverflow => PyOverflowError::new_err(message),
         Error::OutOfMemory | Error::ArenaFull | Error::NotEnoughMemory { .. } => {

@@ -12,6 +12,7 @@ mod load;
 mod lookup;
 mod options;
 mod store;
+mod tables;
 mod ttl;
 
 use pyo3::prelude::*;
@@ -40,6 +41,8 @@ mod _core {
     use super::load::{LoadReport, SaveReport, load, save};
     #[pymodule_export]
     use super::store::PyStore;
+    #[pymodule_export]
+    use super::tables::{KeyCodec, LocalMap, pack, postgresql_array, postgresql_copy, unpack};
     #[pymodule_export]
     use super::ttl::ManualClock;
     /// Under the import lock, which a fork waits for.

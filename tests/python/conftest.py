@@ -76,3 +76,8 @@ def run_python() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what starts engines last: their drivers leave threads, and other tests count threads."""
+    items.sort(key=lambda item: "tables" in item.path.parts)

@@ -1,0 +1,114 @@
+"""Namespaces and schemas: additive, stored, checked, apart."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from atbr.tables.conformance.base import TABLES, Base, raises
+from atbr.tables.errors import ConfigurationError, SchemaMismatch, UnknownTable
+
+
+class Schemas(Base):
+    """setup_namespace, delete_namespace, and what keeps applications apart."""
+
+    def test_setting_up_again_keeps_what_is_there(self) -> None:
+        self.table("text")[("k",)] = b"v"
+        self.db.setup_namespace(TABLES)
+        self.db.setup_namespace({"more": (int,)})
+        assert self.table("text")[("k",)] == b"v"
+        assert sorted(self.db) == sorted([*TABLES, "more"])
+        assert len(self.db) == len(TABLES) + 1
+        assert "more" in self.db
+        assert "none" not in self.db
+
+    def test_another_handle_finds_the_schema(self) -> None:
+        self.table("pairs")[("a", 1)] = b"v"
+        other = self.again()
+        assert other["pairs"].schema.text == "(str, int) -> bytes"
+        assert other["pairs"][("a", 1)] == b"v"
+        other["pairs"][("a", 1)] = b"w"
+        assert self.table("pairs")[("a", 1)] == b"w"
+
+    def test_other_types_are_refused_and_both_are_shown(self) -> None:
+        other = self.again()
+        with raises(SchemaMismatch, match="table 'pairs' has keys (str, int), not (str, bytes)"):
+            other.setup_namespace({"fresh": (str,), "pairs": (str, bytes)})
+        assert "fresh" not in self.db
+        with raises(SchemaMismatch, match="(UUID), not (UUID, UUID)"):
+            other.setup_namespace({"ids": (UUID, UUID)})
+        with raises(SchemaMismatch, match="values bytes, not int"):
+            other.setup_namespace({"ids": 1}, {"ids": int})
+
+    def test_bad_schemas_are_refused(self) -> None:
+        bad: list[dict[Any, Any]] = [
+            {"t": (list,)},
+            {"t": ()},
+            {"t": "str"},
+            {"t": str},
+            {"t": 0},
+            {"t": 51},
+            {"t": True},
+            {"": (str,)},
+            {"a b": (str,)},
+            {'a"b': (str,)},
+            {"a.b": (str,)},
+            {"x" * 41: (str,)},
+            {5: (str,)},
+        ]
+        for tables in bad:
+            with raises(ConfigurationError):
+                self.db.setup_namespace({"fine": (str,), **tables})
+        with raises(ConfigurationError):
+            self.db.setup_namespace({"t": (str,)}, {"t": list})
+        assert sorted(self.db) == sorted(TABLES)
+
+    def test_an_unknown_table_is_named(self) -> None:
+        with raises(UnknownTable, match="no table 'none'"):
+            self.db["none"]
+
+    def test_names_keep_namespaces_and_applications_apart(self) -> None:
+        app, name = self.names["app_name"], self.names["namespace"]
+        others = [
+            self.again(namespace=f"{name}_2"),
+            self.again(app_name=f"{app}_{name}", namespace="2"),
+            self.again(app_name=f"{app}2"),
+            self.again(namespace=name.upper()),
+        ]
+        for i, db in enumerate([self.db, *others]):
+            db.setup_namespace({"text": (str,), "TEXT": (str,), "te-xt": (str,)})
+            for table in ("text", "TEXT", "te-xt"):
+                db[table][("k",)] = f"{i} {table}".encode()
+        try:
+            for i, db in enumerate([self.db, *others]):
+                for table in ("text", "TEXT", "te-xt"):
+                    assert list(db[table].items()) == [(("k",), f"{i} {table}".encode())]
+            others[0].delete_namespace()
+            assert list(others[0]) == []
+            assert self.table("text")[("k",)] == b"0 text"
+            assert others[1]["text"][("k",)] == b"2 text"
+        finally:
+            for db in others:
+                db.delete_namespace()
+
+    def test_a_deleted_namespace_is_empty_and_can_be_made_again(self) -> None:
+        table = self.table("text")
+        table[("k",)] = b"v"
+        self.db.delete_namespace()
+        assert list(self.db) == []
+        with raises(UnknownTable):
+            self.db["text"]
+        with raises(UnknownTable):
+            table.get(("k",))
+        self.db.delete_namespace()
+        self.db.setup_namespace({"text": (int,)})
+        assert list(self.db["text"]) == []
+        self.db["text"][(1,)] = b"v"
+        assert list(self.db["text"]) == [(1,)]
+
+    def test_all_kinds_of_schemas_survive_being_stored(self) -> None:
+        other = self.again()
+        assert {name: other[name].schema for name in other} == {
+            name: self.db[name].schema for name in TABLES
+        }
+        assert other["optional"].schema.keys_text == "(str | None, UUID | None)"

@@ -1,0 +1,256 @@
+//! `KeyCodec`: between the keys of one table, as tuples, and their bytes.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple};
+
+use super::kinds::{self, Kinds, bad_key};
+use super::{decode, encode};
+use crate::tables::tuple::Writer;
+
+/// The codec of one table's keys: what kinds each part may have, and how long keys and values may be.
+#[pyclass(frozen, module = "atbr._core")]
+pub struct KeyCodec {
+    columns: Vec<Kinds>,
+    max_key: usize,
+    max_value: usize,
+}
+
+#[pymethods]
+impl KeyCodec {
+    #[new]
+    fn new(columns: Vec<Kinds>, max_key: usize, max_value: usize) -> PyResult<Self> {
+        if columns
+            .iter()
+            .any(|&kinds| kinds == 0 || kinds > kinds::ANY)
+        {
+            return Err(PyValueError::new_err("a column has no kind"));
+        }
+        Ok(KeyCodec {
+            columns,
+            max_key,
+            max_value,
+        })
+    }
+
+    /// Return the bytes of a key.
+    fn encode<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        self.whole(&mut Writer::new(), key)
+    }
+
+    /// Return the bytes of the first parts of a key.
+    fn encode_prefix<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let parts = self.parts(key)?;
+        if parts.len() > self.columns.len() {
+            return Err(self.wrong_arity(parts, "at most "));
+        }
+        self.bytes_of(&mut Writer::new(), parts)
+    }
+
+    /// Return the bytes of each key.
+    fn encode_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let mut writer = Writer::new();
+        let encoded = keys.try_iter()?.map(|key| self.whole(&mut writer, &key?));
+        let encoded: Vec<_> = encoded.collect::<PyResult<_>>()?;
+        PyList::new(keys.py(), encoded)
+    }
+
+    /// Return (bytes of the key, value) for each pair, both checked.
+    fn encode_pairs<'py>(&self, pairs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let py = pairs.py();
+        let list = PyList::empty(py);
+        let mut writer = Writer::new();
+        for pair in pairs.try_iter()? {
+            let pair = pair?;
+            let two = match pair.cast::<PyTuple>() {
+                Ok(tuple) if tuple.len() == 2 => tuple.clone(),
+                _ => two_of(&pair)?,
+            };
+            let key = self.whole(&mut writer, &two.get_item(0)?)?;
+            let value = self.value(&two.get_item(1)?)?;
+            list.append((key, value))?;
+        }
+        Ok(list)
+    }
+
+    /// Return a value as bytes, checked.
+    fn value<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = match value.cast_exact::<PyBytes>() {
+            Ok(bytes) => bytes.clone(),
+            Err(_)
+                if value.is_instance_of::<PyBytes>()
+                    || value.is_instance_of::<PyByteArray>()
+                    || value.is_instance_of::<PyMemoryView>() =>
+            {
+                let class = value.py().get_type::<PyBytes>();
+                class.call1((value,))?.cast_into::<PyBytes>()?
+            }
+            Err(_) => {
+                let name = value.get_type().qualname()?;
+                return Err(PyTypeError::new_err(format!(
+                    "a value must be bytes, not {name}"
+                )));
+            }
+        };
+        let len = bytes.as_bytes().len();
+        if len > self.max_value {
+            return Err(PyValueError::new_err(format!(
+                "a value of {len} bytes is too long; this engine's limit is {} bytes",
+                self.max_value
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// Return the tuple of a key's bytes.
+    fn decode<'py>(&self, data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyTuple>> {
+        decode::key(data.py(), data.as_bytes(), &mut Vec::with_capacity(8))
+    }
+
+    /// Return the tuple of each key's bytes.
+    fn decode_many<'py>(&self, keys: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
+        let py = keys.py();
+        let mut parts = Vec::new();
+        let decoded = keys.iter().map(|key| {
+            let data = key.cast::<PyBytes>()?;
+            decode::key(py, data.as_bytes(), &mut parts)
+        });
+        let decoded: Vec<_> = decoded.collect::<PyResult<_>>()?;
+        PyList::new(py, decoded)
+    }
+
+    /// Return (tuple, value) of each (bytes of the key, value).
+    fn decode_pairs<'py>(&self, rows: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
+        let py = rows.py();
+        let mut parts = Vec::new();
+        let decoded = rows.iter().map(|row| {
+            let [key, value] = row.cast::<PyTuple>()?.as_slice() else {
+                return Err(PyTypeError::new_err("a row must be (key, value)"));
+            };
+            let key = decode::key(py, key.cast::<PyBytes>()?.as_bytes(), &mut parts)?;
+            PyTuple::new(py, [key.as_any(), value])
+        });
+        let decoded: Vec<_> = decoded.collect::<PyResult<_>>()?;
+        PyList::new(py, decoded)
+    }
+}
+
+impl KeyCodec {
+    fn whole<'py>(
+        &self,
+        writer: &mut Writer,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let parts = self.parts(key)?;
+        if parts.len() != self.columns.len() {
+            return Err(self.wrong_arity(parts, ""));
+        }
+        self.bytes_of(writer, parts)
+    }
+
+    fn bytes_of<'py>(
+        &self,
+        writer: &mut Writer,
+        parts: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        writer.clear();
+        encode::key(writer, parts, &self.columns)?;
+        let data = writer.as_slice();
+        if data.len() > self.max_key {
+            return Err(bad_key(
+                parts.py(),
+                format!(
+                    "a key of {} bytes is too long; this engine's limit is {} bytes",
+                    data.len(),
+                    self.max_key
+                ),
+            ));
+        }
+        Ok(PyBytes::new(parts.py(), data))
+    }
+
+    fn parts<'a, 'py>(&self, key: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyTuple>> {
+        match key.cast::<PyTuple>() {
+            Ok(tuple) => Ok(tuple),
+            Err(_) => Err(bad_key(
+                key.py(),
+                format!("a key must be a tuple, not {}", key.get_type().qualname()?),
+            )),
+        }
+    }
+
+    /// Return the columns, of which a key's tuple has one part each.
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    #[cold]
+    fn wrong_arity(&self, parts: &Bound<'_, PyTuple>, bound: &str) -> PyErr {
+        bad_key(
+            parts.py(),
+            format!(
+                "a key of this table has {bound}{} parts, not {}",
+                self.columns.len(),
+                parts.len()
+            ),
+        )
+    }
+}
+
+#[cold]
+fn two_of<'py>(pair: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    let tuple = match pair.try_iter() {
+        Ok(iterator) if !pair.is_instance_of::<pyo3::types::PyString>() => {
+            PyTuple::new(pair.py(), iterator.collect::<PyResult<Vec<_>>>()?)?
+        }
+        _ => PyTuple::empty(pair.py()),
+    };
+    if tuple.len() == 2 {
+        Ok(tuple)
+    } else {
+        Err(PyTypeError::new_err(format!(
+            "a pair must be (key, value), not {}",
+            pair.get_type().qualname()?
+        )))
+    }
+}
+
+/// Return the bytes of a tuple, byte for byte those of FoundationDB's tuple layer. O(their number).
+///
+/// str, bytes, int up to 255 bytes, float but NaN, bool, None, UUID and tuples of them; datetime with a time zone beyond
+/// FoundationDB's. Raises BadKey, which is a TypeError and a ValueError.
+///
+/// >>> from atbr.tables import pack, unpack
+/// >>> pack(("a", -1))
+/// b'\x02a\x00\x13\xfe'
+/// >>> unpack(pack(("a", (None, 2.5))))
+/// ('a', (None, 2.5))
+#[pyfunction]
+#[pyo3(text_signature = "(parts, /)")]
+pub fn pack<'py>(parts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let Ok(tuple) = parts.cast::<PyTuple>() else {
+        let name = parts.get_type().qualname()?;
+        return Err(bad_key(
+            parts.py(),
+            format!("only a tuple can be packed, not {name}"),
+        ));
+    };
+    let mut writer = Writer::new();
+    encode::tuple(&mut writer, tuple)?;
+    Ok(PyBytes::new(parts.py(), writer.as_slice()))
+}
+
+/// Return the tuple of which `pack` made `data`. O(len(data)). ValueError if it made it of none.
+///
+/// >>> from atbr.tables import unpack
+/// >>> unpack(b"\x15\x07\x00")
+/// (7, None)
+/// >>> unpack(b"\x15")
+/// Traceback (most recent call last):
+///     ...
+/// ValueError: no encoded tuple: an element is cut off (byte 0)
+#[pyfunction]
+#[pyo3(text_signature = "(data, /)")]
+pub fn unpack<'py>(data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyTuple>> {
+    decode::key(data.py(), data.as_bytes(), &mut Vec::with_capacity(8))
+}

@@ -1,0 +1,12 @@
+//! What `atbr.tables` has compiled: the codec of tuple keys, and the ordered map of `local://`.
+
+mod codec;
+mod decode;
+mod encode;
+mod frames;
+mod kinds;
+mod map;
+
+pub use codec::{KeyCodec, pack, unpack};
+pub use frames::{postgresql_array, postgresql_copy};
+pub use map::LocalMap;

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs the engines that the tests of atbr.tables run against: engines.sh [cassandra]
+# PostgreSQL and Redis come from the system's packages, Cassandra's jars by Maven into ~/.cache/atbr.
+set -euo pipefail
+
+version=5.0.9
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/atbr
+missing=()
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+has redis-server || missing+=(redis-server)
+has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+if [ "${1:-}" = cassandra ]; then
+  has java || missing+=(default-jre-headless)
+  has mvn || missing+=(maven)
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+  if ! has apt-get || { [ ${#as_root[@]} -gt 0 ] && ! has sudo; }; then
+    printf 'atbr: not installed, so that tests are left out (Debian names): %s\n' "${missing[*]}" >&2
+    exit 0
+  fi
+  printf 'atbr: installing %s\n' "${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+jars=$cache/cassandra-$version
+if [ "${1:-}" = cassandra ] && [ ! -f "$jars/complete" ]; then
+  mkdir -p "$cache"
+  exec 9>"$cache/lock"
+  flock 9
+  if [ -f "$jars/complete" ]; then exit 0; fi
+  printf 'atbr: fetching Cassandra %s\n' "$version"
+  rm -rf "$jars"
+  mkdir -p "$jars"
+  cat >"$jars/pom.xml" <<POM
+<project><modelVersion>4.0.0</modelVersion>
+<groupId>atbr</groupId><artifactId>engines</artifactId><version>1</version><packaging>pom</packaging>
+<dependencies><dependency><groupId>org.apache.cassandra</groupId>
+<artifactId>cassandra-all</artifactId><version>$version</version></dependency></dependencies></project>
+POM
+  # Without the network the tests of Cassandra are left out, with that reason.
+  if ! mvn -q -B -f "$jars/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+    -DexcludeClassifiers=osx-x86_64,osx-aarch_64,windows-x86_64,linux-riscv64 \
+    "-DoutputDirectory=$jars" </dev/null >&2; then
+    printf 'atbr: Cassandra cannot be fetched, its tests are left out\n' >&2
+    exit 0
+  fi
+  touch "$jars/complete"
+fi

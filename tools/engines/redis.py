@@ -1,0 +1,134 @@
+"""One Redis server, or a cluster of masters with or without replicas."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from engines.processes import START_SECONDS, Process, folder, free_port, listens
+
+OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+CLUSTER = [
+    *["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"],
+    *["--cluster-node-timeout", "2000", "--cluster-announce-ip", "127.0.0.1"],
+    # A replica counts for clients only after its master's first ping.
+    *["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"],
+]
+
+
+def ask(port: int, *words: str) -> str:
+    """Return what a server answers to a command, all of it as text."""
+    command = ["redis-cli", "-h", "127.0.0.1", "-p", str(port), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+
+
+class Redis:
+    """One server."""
+
+    def __init__(self, port: int | None = None, *options: str) -> None:
+        self.port = port or free_port()
+        self.folder = folder("redis")
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.options = options
+        self.process: Process | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), *OPTIONS]
+        self.process = Process([*command, *self.options], self.folder / "log")
+        self.process.wait_until(lambda: listens("127.0.0.1", self.port))
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process:
+            self.process.end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop it, connections staying open."""
+        if self.process:
+            self.process.send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Undo `pause`."""
+        if self.process:
+            self.process.send(signal.SIGCONT)
+
+    def __enter__(self) -> Redis:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: Any) -> None:
+        if self.process:
+            self.process.end(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RedisCluster:
+    """Some masters, each with some replicas."""
+
+    def __init__(self, masters: int = 3, replicas: int = 0) -> None:
+        self.masters, self.replicas = masters, replicas
+        self.nodes: list[Redis] = []
+        taken: set[int] = set()
+        while len(self.nodes) < masters * (1 + replicas):
+            # The cluster's bus takes the port 10,000 above.
+            port = free_port(low=10_000, high=19_999)
+            if port not in taken and free_bus(port):
+                taken.add(port)
+                self.nodes.append(Redis(port, *CLUSTER))
+        places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self.url = f"redis+cluster://{places}"
+
+    def __enter__(self) -> RedisCluster:
+        for node in self.nodes:
+            node.start()
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        create = ["redis-cli", "--cluster", "create", *addresses]
+        create += ["--cluster-replicas", str(self.replicas), "--cluster-yes"]
+        log: Path = self.nodes[0].folder / "create.log"
+        with log.open("wb") as out:
+            subprocess.run(create, check=True, stdout=out, timeout=START_SECONDS)
+        deadline = time.monotonic() + START_SECONDS
+        while not all(self._is_whole(node) for node in self.nodes):
+            if time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError(f"the cluster is not whole: {log.read_text()}")
+            time.sleep(0.05)
+        return self
+
+    def _is_whole(self, node: Redis) -> bool:
+        # What clients ask: every node in the slots, each replica in sync.
+        slots = [line for line in ask(node.port, "cluster", "slots").split() if len(line) == 40]
+        state = ask(node.port, "cluster", "info") + ask(node.port, "info", "replication")
+        return (
+            len(slots) == len(self.nodes)
+            and "cluster_state:ok" in state
+            and f"cluster_known_nodes:{len(self.nodes)}" in state
+            and "master_link_status:down" not in state
+            and ("role:slave" in state or f"connected_slaves:{self.replicas}" in state)
+        )
+
+    def master(self) -> Redis:
+        """Return a node that is a master just now."""
+        return next(
+            node for node in self.nodes if "role:master" in ask(node.port, "info", "replication")
+        )
+
+    def __exit__(self, *_error: Any) -> None:
+        for node in self.nodes:
+            node.__exit__()
+
+
+def free_bus(port: int) -> bool:
+    """Whether the bus's port of a node is free."""
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port + 10_000))
+        except OSError:
+            return False
+    return True
