@@ -362,7 +362,7 @@ def task_storm(rows: int, filled: str, seconds: str) -> Result:
     windows: list[list[float]] = []
     memories: list[list[float]] = []
     next_memory, settled, at = 0.0, 0, 0
-    while clock() < due + 60 and settled < 3:
+    while clock() < due + 30 and settled < 3:
         window_ends = (math.floor(clock() / WINDOW) + 1) * WINDOW
         longest_get = longest_set = 0.0
         operations, delayed = 0, run_delay()
