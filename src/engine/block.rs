@@ -17,7 +17,21 @@ struct Head {
     value_len: u32,
     /// Bytes of key and value that the allocation has room for.
     room: usize,
+    /// What the memory came from.
+    memory: Memory,
 }
+
+/// Where a block's memory comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Malloc,
+    /// Mapped on its own, so that all of it goes back when the block goes: malloc's arenas would keep holes of such sizes.
+    Pages,
+}
+
+/// A block of so many bytes is mapped, where the system has a mapping left.
+const MAPPED_FROM: usize = 64 << 10;
+const PAGE: usize = 4096;
 
 /// A shared handle on a large record.
 #[derive(Debug)]
@@ -35,7 +49,12 @@ impl Block {
 
     /// Bytes of a block for a key and a value of so many bytes in all.
     pub(crate) fn bytes_for(len: usize) -> usize {
-        size_of::<Head>() + len
+        let bytes = size_of::<Head>() + len;
+        if bytes < MAPPED_FROM {
+            bytes
+        } else {
+            bytes.next_multiple_of(PAGE)
+        }
     }
 
     fn layout(room: usize) -> Result<Layout> {
@@ -47,10 +66,7 @@ impl Block {
 
     /// A block whose value is two parts, with room for `room` bytes in all.
     fn with_parts(key: &[u8], value: &[u8], tail: &[u8], room: usize) -> Result<Block> {
-        let layout = Self::layout(room)?;
-        // SAFETY: the layout is not empty.
-        let head = NonNull::new(unsafe { alloc::alloc(layout) }.cast::<Head>());
-        let head = head.ok_or(Error::OutOfMemory)?;
+        let (head, memory) = allocate(Self::layout(room)?)?;
         // SAFETY: `head` is fresh memory for a Head and `room` bytes, and the parts are no longer.
         unsafe {
             head.write(Head {
@@ -58,6 +74,7 @@ impl Block {
                 key_len: key.len() as u32,
                 value_len: (value.len() + tail.len()) as u32,
                 room,
+                memory,
             });
             let bytes = head.add(1).cast::<u8>().as_ptr();
             ptr::copy_nonoverlapping(key.as_ptr(), bytes, key.len());
@@ -199,9 +216,42 @@ impl Drop for Block {
             return;
         }
         fence(Ordering::Acquire);
-        if let Ok(layout) = Self::layout(self.head().room) {
-            // SAFETY: the last handle; allocated with this layout.
-            unsafe { alloc::dealloc(self.0.as_ptr().cast(), layout) };
+        let (room, memory) = (self.head().room, self.head().memory);
+        if let Ok(layout) = Self::layout(room) {
+            // SAFETY: the last handle; allocated so, with this layout.
+            unsafe {
+                match memory {
+                    Memory::Malloc => alloc::dealloc(self.0.as_ptr().cast(), layout),
+                    Memory::Pages => drop(libc::munmap(self.0.as_ptr().cast(), layout.size())),
+                }
+            };
         }
     }
+}
+
+fn allocate(layout: Layout) -> Result<(NonNull<Head>, Memory)> {
+    if layout.size() >= MAPPED_FROM
+        && let Some(pages) = map(layout.size())
+    {
+        return Ok((pages.cast(), Memory::Pages));
+    }
+    // SAFETY: the layout is not empty.
+    let memory = NonNull::new(unsafe { alloc::alloc(layout) }.cast::<Head>());
+    Ok((memory.ok_or(Error::OutOfMemory)?, Memory::Malloc))
+}
+
+/// An anonymous mapping; None where the system has no memory or no mapping left, and malloc is asked.
+fn map(len: usize) -> Option<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the system's choice.
+    let memory = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    (memory != libc::MAP_FAILED).then(|| NonNull::new(memory.cast()))?
 }

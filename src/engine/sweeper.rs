@@ -19,6 +19,10 @@ use super::wheel;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// A pass that took out so many entries leaves memory that is worth handing back.
 const TRIM_ENTRIES: u64 = 1 << 16;
+/// The thread takes out so many entries between two times of handing memory back: malloc, too, keeps what indexes and wheels were
+/// made of, and the more that is, the longer it locks out who allocates meanwhile.
+const ENTRIES_A_PASS: u64 = 1 << 20;
+
 struct Running {
     thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
@@ -148,11 +152,12 @@ fn run(stop: &AtomicBool) {
                 continue;
             }
             let mut go_on = || !stop.load(Ordering::Relaxed) && !store.is_leaving();
-            let expired = sweep(&store, &mut go_on);
+            let expired = sweep(&store, ENTRIES_A_PASS, &mut go_on);
             let unreturned = store.unreturned.fetch_add(expired, Ordering::Relaxed) + expired;
             if unreturned >= TRIM_ENTRIES && go_on() {
                 store.unreturned.store(0, Ordering::Relaxed);
                 store.cx.pool.trim(&mut go_on);
+                super::ffi::trim_malloc();
             }
             next = next.min(store.next_due());
         }
@@ -173,7 +178,7 @@ pub(crate) fn may_expire(store: &Inner) -> bool {
 
 /// As [`sweep`], and what has expired within a tick that is not over yet.
 pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
-    let expired = sweep(store, go_on);
+    let expired = sweep(store, u64::MAX, go_on);
     if !go_on() {
         return expired;
     }
@@ -186,12 +191,12 @@ pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u
             let _ = cell.publish(&shard);
         }
     }
-    expired + sweep(store, go_on)
+    expired + sweep(store, u64::MAX, go_on)
 }
 
 /// Takes out what has expired, a few entries of each shard in turn, so that no shard is locked for long, until nothing is due
-/// or `go_on` says no. Returns how many.
-pub(crate) fn sweep(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
+/// or they are at least `most`, or `go_on` says no. Returns how many.
+pub(crate) fn sweep(store: &Inner, most: u64, go_on: &mut dyn FnMut() -> bool) -> u64 {
     let mut expired = 0;
     loop {
         let mut more = false;
@@ -214,7 +219,7 @@ pub(crate) fn sweep(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u64 {
                 return expired;
             }
         }
-        if !more {
+        if !more || expired >= most {
             return expired;
         }
     }
