@@ -10,7 +10,8 @@ use super::hash::{Hasher, HasherKind, Placer};
 use super::{BulkLoad, Clock, Keep, ManualClock, Options, Popped, Store, Ttl, Wait};
 
 /// Values and deadlines; 0: none.
-type Map = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+type Entry = (Vec<u8>, u64);
+type Map = BTreeMap<Vec<u8>, Entry>;
 
 const HOUR: u64 = 3_600_000;
 
@@ -104,10 +105,9 @@ fn check(store: &Store, map: &Map, clock: &ManualClock) {
     assert_eq!(entries, map.len());
     assert_eq!(store.len(), map.len());
     let stats = store.stats();
-    let key_bytes: usize = map.keys().map(Vec::len).sum();
-    let value_bytes: usize = map.values().map(|(value, _)| value.len()).sum();
-    assert_eq!(stats.key_bytes, key_bytes as u64);
-    assert_eq!(stats.value_bytes, value_bytes as u64);
+    let bytes = |of: fn((&Vec<u8>, &Entry)) -> usize| map.iter().map(of).sum::<usize>() as u64;
+    assert_eq!(stats.key_bytes, bytes(|(key, _)| key.len()));
+    assert_eq!(stats.value_bytes, bytes(|(_, (value, _))| value.len()));
     for (key, (value, deadline)) in map {
         let there = *deadline == 0 || *deadline > now;
         assert_eq!(
@@ -124,8 +124,8 @@ fn with_deadlines(arena: &Arena, offsets: &[u32]) -> u64 {
 }
 
 /// What is there for a read.
-fn live<'m>(map: &'m Map, key: &[u8], clock: &ManualClock) -> Option<&'m (Vec<u8>, u64)> {
-    let is_live = |entry: &&(Vec<u8>, u64)| entry.1 == 0 || entry.1 > clock.now();
+fn live<'m>(map: &'m Map, key: &[u8], clock: &ManualClock) -> Option<&'m Entry> {
+    let is_live = |entry: &&Entry| entry.1 == 0 || entry.1 > clock.now();
     map.get(key).filter(is_live)
 }
 

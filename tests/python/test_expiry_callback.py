@@ -287,7 +287,7 @@ def test_the_callback_may_use_the_store(clock: ManualClock) -> None:
         if told[key] < 3:
             store.set(key, value + "+", ttl=1)
         store.incr("count")
-        assert dict(store)["count"] == store["count"]
+        assert dict(store.items())["count"] == store["count"]
         if store["count"] == "300":
             done.set()
 

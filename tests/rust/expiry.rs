@@ -20,7 +20,9 @@ const TEN_YEARS: u64 = 315_576_000_000;
 const LAST: u64 = 2 * TEN_YEARS;
 
 /// Values and deadlines, some of which have passed.
-type Map = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+type Entry = (Vec<u8>, u64);
+type Map = BTreeMap<Vec<u8>, Entry>;
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn make(clock: &ManualClock, ttl: Ttl, sweeps: bool) -> Store {
     Store::new(&Options {
@@ -32,13 +34,10 @@ fn make(clock: &ManualClock, ttl: Ttl, sweeps: bool) -> Store {
     .unwrap()
 }
 
-/// Rows, and the time that passes after them.
-type Round = (Vec<(Vec<u8>, Vec<u8>)>, u64);
-
 #[derive(Clone, Debug)]
 enum Op {
     Set(Vec<u8>, Vec<u8>, Ttl),
-    SetMany(Vec<(Vec<u8>, Vec<u8>)>, Ttl),
+    SetMany(Rows, Ttl),
     Add(Vec<u8>, Vec<u8>, Ttl),
     Incr(Vec<u8>, Ttl),
     Append(Vec<u8>, Vec<u8>),
@@ -53,7 +52,7 @@ enum Op {
     DeleteMany(Vec<Vec<u8>>),
     PopAny,
     /// Rounds of rows, with time passing after each.
-    Load(Vec<Round>, bool, Ttl),
+    Load(Vec<(Rows, u64)>, bool, Ttl),
     Wait(u64),
     /// To the deadline of an entry, or a millisecond before.
     WaitFor(usize, bool),
@@ -147,12 +146,12 @@ impl Pair {
     }
 
     /// The entry of a key that is there.
-    fn live(&self, key: &[u8]) -> Option<&(Vec<u8>, u64)> {
+    fn live(&self, key: &[u8]) -> Option<&Entry> {
         self.map.get(key).filter(|(_, at)| *at > self.clock.now())
     }
 
     /// A write or a delete meets the key: what has expired is gone then, and was taken out.
-    fn meet(&mut self, key: &[u8]) -> Option<(Vec<u8>, u64)> {
+    fn meet(&mut self, key: &[u8]) -> Option<Entry> {
         if self.map.contains_key(key) && self.live(key).is_none() {
             self.map.remove(key);
             self.expirations += 1;
@@ -376,7 +375,7 @@ impl Pair {
     }
 
     /// A deadline counts from the beginning of the round that a row is in.
-    fn load(&mut self, rounds: Vec<Round>, keep: Keep, ttl: Ttl) {
+    fn load(&mut self, rounds: Vec<(Rows, u64)>, keep: Keep, ttl: Ttl) {
         let store = Rc::clone(&self.store);
         let mut bulk = BulkLoad::new(&store, 3, keep, ttl).unwrap();
         for (rows, pause) in rounds {
@@ -463,10 +462,10 @@ impl Pair {
         let expiring = self.map.values().filter(|(_, at)| *at != NEVER).count();
         assert_eq!(stats.expiring as usize, expiring);
         assert_eq!(stats.expirations, self.expirations);
-        let key_bytes: usize = self.map.keys().map(Vec::len).sum();
-        let value_bytes: usize = self.map.values().map(|(value, _)| value.len()).sum();
-        assert_eq!(stats.key_bytes, key_bytes as u64);
-        assert_eq!(stats.value_bytes, value_bytes as u64);
+        let bytes =
+            |of: fn((&Vec<u8>, &Entry)) -> usize| self.map.iter().map(of).sum::<usize>() as u64;
+        assert_eq!(stats.key_bytes, bytes(|(key, _)| key.len()));
+        assert_eq!(stats.value_bytes, bytes(|(_, (value, _))| value.len()));
     }
 }
 
@@ -789,7 +788,7 @@ fn the_sweeper_takes_out_what_four_threads_write() {
                         }
                     }
                     for i in 0..5_000 {
-                        let key = key_of(writer << 32 | i);
+                        let key = key_of((writer << 32) | i);
                         store
                             .set_with(&key, &key, Ttl::Millis(100_000), Wait::Block)
                             .unwrap();
@@ -918,12 +917,12 @@ fn what_expires_is_told_once_by_whoever_finds_it() {
                 let (store, clock) = (&store, &clock);
                 scope.spawn(move || {
                     for i in 0..10_000 {
-                        let key = key_of(writer << 32 | i);
+                        let key = key_of((writer << 32) | i);
                         store.set(&key, &key, Wait::Block).unwrap();
                         clock.advance(i % 2);
                         if i >= 500 {
                             // Long gone: the write finds it, or the sweeper was here before.
-                            let old = key_of(writer << 32 | (i - 500));
+                            let old = key_of((writer << 32) | (i - 500));
                             assert!(!store.delete(&old, Wait::Block).unwrap());
                         }
                     }
