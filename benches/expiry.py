@@ -133,11 +133,11 @@ def latency(options: argparse.Namespace) -> list[Row]:
         show_histogram(seen["histogram"])
         print("  a dict's get beside the same threads:")
         show_histogram(beside["histogram"])
-        text = ", ".join(
-            f"{figure['p95'] * 1e6:.1f} / {figure['p99'] * 1e6:.1f} us / {figure['p99.9'] * 1e3:.1f} ms"
-            f"{', a dict ' if figure is seen else ''}"
-            for figure in (seen, beside)
+        here, there = (
+            f"{r['p95'] * 1e6:.1f} / {r['p99'] * 1e6:.1f} us / {r['p99.9'] * 1e3:.1f} ms"
+            for r in (seen, beside)
         )
+        text = f"{here}; a dict's get {there}"
         what = (
             f"get beside 4 Python threads that set with a ttl, {rows:,} keys: p95 / p99 / p99.9"
             f" (switch interval {seen['switch interval'] * 1e3:.0f} ms, {seen['detached']:.0%} released the GIL)"
