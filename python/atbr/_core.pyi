@@ -33,17 +33,17 @@ __all__ = [
     "iter_values",
     "load",
     "on_unwatched",
-    "report_unraisable",
     "pack",
     "postgresql_array",
     "postgresql_copy",
+    "report_unraisable",
     "save",
     "share_data",
     "stats",
     "take_expired",
     "types_of",
-    "watch_expired",
     "unpack",
+    "watch_expired",
 ]
 
 __version__: str
