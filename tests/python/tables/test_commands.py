@@ -122,9 +122,11 @@ def test_a_load_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> Non
     assert 0 < before < 4_000
     db["t"].clear()
     state = State(state_path, {"load": 1})
-    assert len(state.done) == 3
+    # Parts after the broken one may have begun before it was found to be.
+    done = len(state.done)
+    assert 3 <= done < len(parts)
     report = load_parts(db["t"], parts, 4, state=state)
-    assert report.skipped_parts == 3
+    assert report.skipped_parts == done
     assert len(db["t"]) == 4_000 - before
     with pytest.raises(ConfigurationError, match="another load"):
         State(state_path, {"load": 2})
