@@ -198,18 +198,21 @@ pub(crate) fn sweep_exactly(store: &Inner, go_on: &mut dyn FnMut() -> bool) -> u
 /// or they are at least `most`, or `go_on` says no. Returns how many.
 pub(crate) fn sweep(store: &Inner, most: u64, go_on: &mut dyn FnMut() -> bool) -> u64 {
     let mut expired = 0;
+    // Chunks whose entries all expire need no copying: compaction waits until no shard has anything due.
+    let mut compacts = false;
     loop {
-        let mut more = false;
+        let (mut any_due, mut more) = (false, false);
         for cell in &store.cells {
             let now = store.cx.time.now();
             let due = cell.next_due.load(Ordering::SeqCst) <= now;
-            if !due && !cell.unfinished.load(Ordering::Relaxed) {
+            any_due |= due;
+            if !(due || compacts && cell.unfinished.load(Ordering::Relaxed)) {
                 continue;
             }
             let mut shard = cell.lock.write();
             let swept = shard.sweep(&store.cx, now);
             shard.settle(&store.cx, 0);
-            cell.unfinished.store(swept.more, Ordering::Relaxed);
+            cell.unfinished.store(swept.more || due, Ordering::Relaxed);
             // Never earlier than before: nobody has to be woken.
             let _ = cell.publish(&shard);
             drop(shard);
@@ -219,8 +222,9 @@ pub(crate) fn sweep(store: &Inner, most: u64, go_on: &mut dyn FnMut() -> bool) -
                 return expired;
             }
         }
-        if !more || expired >= most {
+        if (compacts && !more) || (any_due && expired >= most) {
             return expired;
         }
+        compacts = !any_due;
     }
 }
