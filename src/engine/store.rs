@@ -447,8 +447,12 @@ impl Store {
 
     fn notice_due(&self, due: Due) {
         let uses = &self.inner.uses_sweeper;
-        if !uses.load(Ordering::Relaxed) && !uses.swap(true, Ordering::SeqCst) {
+        if !uses.load(Ordering::Relaxed) {
+            // In this order: where another thread forks in between, the child counts one user too many, not one too few.
             sweeper::begin_use();
+            if uses.swap(true, Ordering::SeqCst) {
+                sweeper::end_use();
+            }
         }
         if due.is_new {
             sweeper::notice(self.inner.on_system_clock(due.at));

@@ -47,8 +47,10 @@ mod _core {
     use super::ttl::ManualClock;
     /// Under the import lock, which a fork waits for.
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::engine::prepare_for_forks();
+        // Not by the first ttl: a process forked during an import finds the module's lock taken for good.
+        pyo3::types::PyDelta::new(module.py(), 0, 0, 0, false)?;
         Ok(())
     }
 

@@ -140,6 +140,24 @@ def test_whole_milliseconds_are_kept_as_they_are() -> None:
         assert store.get_ttl("k") == milliseconds / 1_000
 
 
+def test_no_write_imports_a_module(run_python: Callable[..., str]) -> None:
+    # A process that forks meanwhile would find the module's lock taken, and no thread that will ever give it back.
+    program = """
+import sys, atbr
+before = set(sys.modules)
+store = atbr.Store(ttl=5)
+store.set("a", "1", ttl=5)
+store.set("a", "1", ttl=5.0)
+try:
+    store.touch("a", "5")
+except TypeError:
+    pass
+list(store.items_with_ttl()), store.copy(), store.expire()
+print(set(sys.modules) - before)
+"""
+    assert run_python(program) == "set()\n"
+
+
 def test_the_default_of_a_store_is_checked_as_any_ttl() -> None:
     for ttl in MINUTES:
         store = Store({"k": "v"}, ttl=ttl, clock=ManualClock())
