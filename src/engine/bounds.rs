@@ -35,6 +35,9 @@ const MIN_SHARD_BITS: u32 = 7;
 const MAX_SHARD_BITS: u32 = 12;
 /// A store made for more entries than this in each of its shards gets more shards than the usual 128.
 const ENTRIES_PER_SHARD: u64 = 1 << 16;
+/// The same of a store bounded in entries. Where threads outnumber cores, some wait for a core with a lock in their hands: the
+/// more locks there are, the fewer gets meet one of these. 2.4 B an entry against twice as many in a shard.
+const BOUNDED_ENTRIES_PER_SHARD: u64 = 1 << 13;
 /// A bounded store has as many shards of so many entries, or bytes, as fit, up to the usual number.
 const FEWEST_ENTRIES: u64 = 2_048;
 const FEWEST_BYTES: u64 = 1 << 20;
@@ -48,7 +51,7 @@ impl Limits {
         let wanted = |shards: u64| (bits(shards) + 1).clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
         let mut wanted_bits = wanted(capacity as u64 / ENTRIES_PER_SHARD);
         if self.entries != 0 {
-            let most = wanted(self.entries / ENTRIES_PER_SHARD);
+            let most = wanted(self.entries / BOUNDED_ENTRIES_PER_SHARD);
             wanted_bits = wanted_bits
                 .max(most)
                 .min(bits(self.entries / FEWEST_ENTRIES));

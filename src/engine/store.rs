@@ -183,7 +183,6 @@ pub(crate) struct Inner {
     pub(crate) pins: AtomicUsize,
     /// The store is about to go.
     leaving: AtomicBool,
-    sweeps: bool,
     /// Whether the sweeper knows that something expires here, or did.
     uses_sweeper: AtomicBool,
     /// Entries that the sweeper has taken out since it last handed memory back.
@@ -197,7 +196,7 @@ impl Inner {
 
     /// Whether the sweeper has to look at the store.
     pub(crate) fn is_swept(&self) -> bool {
-        self.sweeps
+        self.cx.sweeps
     }
 
     /// When the sweeper has to look at the store, on the system's clock.
@@ -297,6 +296,7 @@ impl Store {
                 time,
                 expired: ExpiredQueue::new(most_expired),
                 bounds,
+                sweeps: options.sweeps,
             },
             cells: cells.into_boxed_slice(),
             closed: AtomicBool::new(false),
@@ -304,7 +304,6 @@ impl Store {
             registered: fork::Registered::default(),
             pins: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
-            sweeps: options.sweeps,
             uses_sweeper: AtomicBool::new(false),
             unreturned: AtomicU64::new(0),
         })?;
@@ -430,7 +429,7 @@ impl Store {
     /// Tells the sweeper when to look; called with no lock held.
     #[inline]
     pub(crate) fn notice(&self, due: Due) {
-        if due.at != u64::MAX && self.inner.sweeps {
+        if due.at != u64::MAX && self.inner.cx.sweeps {
             self.notice_due(due);
         } else {
             self.resume_sweeping();

@@ -22,6 +22,10 @@ const TRIM_ENTRIES: u64 = 1 << 16;
 /// The thread takes out so many entries between two times of handing memory back: malloc, too, keeps what indexes and wheels were
 /// made of, and the more that is, the longer it locks out who allocates meanwhile.
 const ENTRIES_A_PASS: u64 = 1 << 20;
+/// So many steps take about a millisecond. Then the thread sleeps for a moment, so that a thread that shares its core need not
+/// wait for the end of a time slice, and the system finds them a core each.
+const STEPS_A_NAP: u32 = 64;
+const NAP: Duration = Duration::from_micros(50);
 
 struct Running {
     thread: JoinHandle<()>,
@@ -141,6 +145,7 @@ pub(crate) unsafe fn release_after_fork() {
 }
 
 fn run(stop: &AtomicBool) {
+    let mut steps = 0_u32;
     while !stop.load(Ordering::SeqCst) {
         ALARM.look();
         let mut next = LOOKING;
@@ -151,7 +156,13 @@ fn run(stop: &AtomicBool) {
             if !store.is_swept() {
                 continue;
             }
-            let mut go_on = || !stop.load(Ordering::Relaxed) && !store.is_leaving();
+            let mut go_on = || {
+                steps = steps.wrapping_add(1);
+                if steps.is_multiple_of(STEPS_A_NAP) {
+                    thread::sleep(NAP);
+                }
+                !stop.load(Ordering::Relaxed) && !store.is_leaving()
+            };
             let expired = sweep(&store, ENTRIES_A_PASS, &mut go_on);
             let unreturned = store.unreturned.fetch_add(expired, Ordering::Relaxed) + expired;
             if unreturned >= TRIM_ENTRIES && go_on() {

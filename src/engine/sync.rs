@@ -25,9 +25,8 @@ impl Backoff {
         self.0 += 1;
         match self.0 {
             0..=6 => (0..1 << self.0).for_each(|_| std::hint::spin_loop()),
-            7..=12 => thread::yield_now(),
             n => {
-                let sleep = Duration::from_micros(20).saturating_mul(n - 12);
+                let sleep = Duration::from_micros(20).saturating_mul(n - 6);
                 thread::sleep(sleep.min(LONGEST_SLEEP));
             }
         }
@@ -83,7 +82,7 @@ impl<T> Lock<T> {
     #[cold]
     fn read_slow(&self) -> RwLockReadGuard<'_, T> {
         // After so many steps a reader no longer lets writers go first.
-        const POLITE: u32 = 16;
+        const POLITE: u32 = 8;
         let mut backoff = Backoff(0);
         loop {
             let guard = if backoff.0 < POLITE {

@@ -368,6 +368,7 @@ fn context(clock: ManualClock) -> Context {
         time: Time::new(Clock::Manual(clock), Ttl::Never).unwrap(),
         expired: ExpiredQueue::new(usize::MAX),
         bounds: None,
+        sweeps: false,
     }
 }
 

@@ -15,6 +15,11 @@ pub enum Ttl {
     Millis(u64),
 }
 
+/// No tick of the kernel's is so late that [`Time::recently`] is behind by more than so many milliseconds.
+const LATEST_TICK: u64 = 100;
+/// A ttl from so many milliseconds on may end a tick of the kernel's early.
+const EXACT_BELOW: u64 = 1_000;
+
 /// The time of a store: milliseconds since it was made.
 pub(crate) struct Time {
     clock: Clock,
@@ -44,10 +49,20 @@ impl Time {
         self.clock.now().saturating_sub(self.epoch)
     }
 
-    /// Whether a deadline of [`Time::deadline`] has passed.
+    /// As [`Time::now`], or as it was up to a tick of the kernel's ago.
+    #[inline]
+    pub(crate) fn recently(&self) -> u64 {
+        self.clock.recently().saturating_sub(self.epoch)
+    }
+
+    /// Whether a deadline of [`Time::deadline`] has passed; to the millisecond.
     #[inline]
     pub(crate) fn is_over(&self, deadline: u64) -> bool {
-        deadline != 0 && deadline <= self.now()
+        if deadline == 0 {
+            return false;
+        }
+        let recently = self.recently();
+        deadline <= recently || deadline - recently <= LATEST_TICK && deadline <= self.now()
     }
 
     /// When an entry that is written now expires; 0: never. At least 1, because a ttl is.
@@ -56,30 +71,26 @@ impl Time {
     /// [`crate::Error::TtlOutOfRange`].
     #[inline]
     pub(crate) fn deadline(&self, ttl: Ttl) -> Result<u64> {
-        Ok(self.deadline_and_now(ttl)?.0)
-    }
-
-    /// As [`Time::deadline`], and what the time is where it was read: that takes as long as a third of a write.
-    #[inline]
-    pub(crate) fn deadline_and_now(&self, ttl: Ttl) -> Result<(u64, Option<u64>)> {
         let ttl = if ttl == Ttl::Default {
             self.default
         } else {
             ttl
         };
-        match ttl {
-            Ttl::Default | Ttl::Never => Ok((0, None)),
-            Ttl::Millis(ttl) => {
-                limits::check_ttl(ttl)?;
-                let now = self.now();
-                Ok(((now + ttl).min(limits::LAST_DEADLINE), Some(now)))
-            }
-        }
+        let Ttl::Millis(ttl) = ttl else {
+            return Ok(0);
+        };
+        limits::check_ttl(ttl)?;
+        let now = if ttl < EXACT_BELOW {
+            self.now()
+        } else {
+            self.recently()
+        };
+        Ok((now + ttl).min(limits::LAST_DEADLINE))
     }
 
-    /// Milliseconds from now to a deadline; None for one that never comes.
+    /// Milliseconds from now to a deadline that has not passed, at least 1; None for one that never comes.
     pub(crate) fn left(&self, deadline: u64) -> Option<u64> {
-        (deadline != 0).then(|| deadline.saturating_sub(self.now()))
+        (deadline != 0).then(|| deadline.saturating_sub(self.now()).max(1))
     }
 
     /// A deadline on the system's clock, for who sleeps until then; 0 or far away where the clock is another one.

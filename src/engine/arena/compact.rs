@@ -6,11 +6,17 @@ use crate::engine::pool::{CHUNK, Pool};
 use crate::engine::record::Parsed;
 
 impl Arena {
+    /// Whether so much is dead that each write is to evacuate a chunk: a fifth of all bytes.
+    #[inline]
+    pub(crate) fn is_loose(&self) -> bool {
+        self.dead_bytes >= CHUNK as u64 && self.dead_bytes * 5 >= self.used_bytes
+    }
+
     /// The next chunk worth evacuating: the deadest of a bounded number of chunks, at least a fifth dead,
     /// where at least a fifth of all bytes are.
     pub(crate) fn next_victim(&mut self) -> Option<u32> {
         const LOOK_AT: u32 = 64;
-        if self.dead_bytes < CHUNK as u64 || self.dead_bytes * 5 < self.used_bytes {
+        if !self.is_loose() {
             return None;
         }
         let mut best: Option<(u32, u16)> = None;
@@ -44,7 +50,7 @@ impl Arena {
     }
 
     /// Whether a full compaction should evacuate the chunk: a sixteenth of it is dead or unused.
-    pub(crate) fn is_loose(&self, number: u32) -> bool {
+    pub(crate) fn is_chunk_loose(&self, number: u32) -> bool {
         let meta = self.meta[number as usize];
         let filled = meta.used - meta.dead;
         meta.used > 0 && usize::from(filled) < CHUNK / 16 * 15 && !self.is_written(number)

@@ -219,9 +219,9 @@ impl<T: Table> Index<T> {
         if live == 0 {
             sub.table = None;
             sub.groups = 0;
-        } else if (sub.groups > 1 && live < buckets / 4) || table.tombstones() > buckets / 3 {
+        } else if Self::may_shrink(sub.groups, live) || table.tombstones() > buckets / 3 {
             // Out of memory here only means that the table stays as large as it is.
-            let _ = self.rebuild(found.table as usize, groups_for(live, GROWN), keys);
+            let _ = self.shrink(found.table as usize, groups_for(live, GROWN), keys);
         }
     }
 

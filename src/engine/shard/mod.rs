@@ -69,6 +69,8 @@ pub(crate) struct Context {
     pub(crate) expired: ExpiredQueue,
     /// None where nothing is bounded.
     pub(crate) bounds: Option<Bounds>,
+    /// Whether the sweeper looks after the store.
+    pub(crate) sweeps: bool,
 }
 
 impl Context {
@@ -244,9 +246,9 @@ impl<T: Table> Shard<T> {
         let keys = self.keys(cx);
         self.index.scan(from, buckets, &keys, |offset, _| {
             let record = self.arena.record(offset);
-            let time_left = cx.time.left(record.expiry.deadline);
-            if time_left != Some(0) {
-                let value = record.value;
+            let deadline = record.expiry.deadline;
+            if !cx.time.is_over(deadline) {
+                let (value, time_left) = (record.value, cx.time.left(deadline));
                 visit(record.key, Entry { value, time_left });
             }
         })
@@ -338,7 +340,7 @@ impl<T: Table> Shard<T> {
 
     /// Step `chunk` of a full compaction: at most a chunk of bytes copied.
     pub(crate) fn compact_chunk(&mut self, cx: &Context, chunk: u32) -> Result<()> {
-        if chunk < self.arena.chunk_count() && self.arena.is_loose(chunk) {
+        if chunk < self.arena.chunk_count() && self.arena.is_chunk_loose(chunk) {
             self.evacuate(cx, chunk)?;
         }
         Ok(())

@@ -18,15 +18,14 @@ struct Old {
 
 impl<T: Table> Shard<T> {
     /// Finds what a write replaces. An entry that has expired is taken note of, and left to be overwritten or removed.
-    /// `now` is the time if the caller has read it.
     #[inline]
-    fn old(&mut self, cx: &Context, order: u32, key: &[u8], now: Option<u64>) -> Result<Old> {
+    fn old(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<Old> {
         if self.closed {
             return Err(Error::Closed);
         }
         let found = self.find(order, key);
         let expiry = found.map_or(Expiry::NEVER, |f| self.arena.record(f.offset).expiry);
-        let over = expiry.expires() && expiry.deadline <= now.unwrap_or_else(|| cx.time.now());
+        let over = cx.time.is_over(expiry.deadline);
         Ok(Old {
             found,
             live: found.is_some() && !over,
@@ -43,8 +42,8 @@ impl<T: Table> Shard<T> {
         value: &[u8],
         ttl: Ttl,
     ) -> Result<bool> {
-        let (deadline, now) = cx.time.deadline_and_now(ttl)?;
-        let old = self.old(cx, order, key, now)?;
+        let deadline = cx.time.deadline(ttl)?;
+        let old = self.old(cx, order, key)?;
         let before = self.work;
         self.put(cx, order, key, value, deadline, &old)?;
         self.finish_write(cx, before);
@@ -159,7 +158,7 @@ impl<T: Table> Shard<T> {
 
     /// Takes a key out; false where it is not there.
     pub(crate) fn delete(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<bool> {
-        let old = self.old(cx, order, key, None)?;
+        let old = self.old(cx, order, key)?;
         let Some(found) = old.found else {
             return Ok(false);
         };
@@ -179,7 +178,7 @@ impl<T: Table> Shard<T> {
         key: &[u8],
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
-        let old = self.old(cx, order, key, None)?;
+        let old = self.old(cx, order, key)?;
         let before = self.work;
         let entry = old.found.filter(|_| old.live).map(|found| Entry {
             value: self.arena.record(found.offset).value,
@@ -281,7 +280,10 @@ impl<T: Table> Shard<T> {
     /// One bounded step of compaction and one of tending the wheel after a write, and the account of the write's work.
     pub(super) fn finish_write(&mut self, cx: &Context, before: Work) {
         self.tend_wheel(cx);
-        if let Some(victim) = self.arena.next_victim() {
+        if self.arena.is_loose()
+            && !self.sweeper_compacts(cx)
+            && let Some(victim) = self.arena.next_victim()
+        {
             // Out of memory here only means that dead bytes stay a while longer.
             let _ = self.evacuate(cx, victim);
         }
@@ -291,6 +293,12 @@ impl<T: Table> Shard<T> {
         let bounded = |count: u64| count.min(u32::MAX.into()) as u32;
         work.most_slots_moved = work.most_slots_moved.max(bounded(slots));
         work.most_bytes_copied = work.most_bytes_copied.max(bounded(bytes));
+    }
+
+    /// Whether something is due, so that copying what is left of a chunk is likely to be in vain: the sweeper compacts when it has
+    /// taken out all. A store that is bounded cannot wait for it.
+    fn sweeper_compacts(&self, cx: &Context) -> bool {
+        self.eviction.is_none() && cx.sweeps && self.next_due() <= cx.time.recently()
     }
 
     pub(super) fn evacuate(&mut self, cx: &Context, chunk: u32) -> Result<()> {
