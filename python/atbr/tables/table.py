@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from atbr._core import KeyCodec
@@ -259,26 +259,27 @@ class Table(MutableMapping[Key, bytes]):
         >>> list(_users({("a", 1): b"1"}).get_many([("a", 1), ("b", 1)]))
         [(('a', 1), b'1'), (('b', 1), None)]
         """
-        if not isinstance(keys, Sized):
-            return self._get_stream(iter(keys))
-        given = list(keys)
-        first = self._codec.encode_many(given[: self._backend.read_rows])
-        return self._get_list(given, first)
+        if isinstance(keys, Sized):
+            given = list(keys)
+            first = self._backend.encoded(self._codec, given[: self._backend.read_rows])
+            parts = self._parts_of_list(given, first)
+        else:
+            parts = self._parts_of_stream(iter(keys))
+        # No frame of Python's runs for each pair.
+        return chain.from_iterable(parts)
 
-    def _get_list(
-        self, keys: list[Key], encoded: list[bytes]
-    ) -> Iterator[tuple[Key, bytes | None]]:
+    def _parts_of_list(self, keys: list[Key], encoded: Any) -> Iterator[Iterable[Any]]:
         step = self._backend.read_rows
         for at in range(0, len(keys), step):
             some = keys[at : at + step] if len(keys) > step else keys
             # What has just been encoded is still in the processor's cache when it is asked for.
-            encoded = self._codec.encode_many(some) if at else encoded
-            yield from zip(some, self._backend.get_many(self._name, encoded), strict=True)
+            encoded = self._backend.encoded(self._codec, some) if at else encoded
+            yield self._backend.pairs_of(self._name, some, encoded)
 
-    def _get_stream(self, keys: Iterator[Key]) -> Iterator[tuple[Key, bytes | None]]:
+    def _parts_of_stream(self, keys: Iterator[Key]) -> Iterator[Iterable[Any]]:
         while some := list(islice(keys, self._backend.read_rows)):
-            values = self._backend.get_many(self._name, self._codec.encode_many(some))
-            yield from zip(some, values, strict=True)
+            encoded = self._backend.encoded(self._codec, some)
+            yield self._backend.pairs_of(self._name, some, encoded)
 
     def delete_many(self, keys: Iterable[Key]) -> None:
         """Remove many keys; a missing one is no error.

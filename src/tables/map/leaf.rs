@@ -3,9 +3,9 @@
 //! Slots are in the order of the keys and point into `data`, where an entry is its key and then its value. A value over
 //! [`BIG_VALUE_LEN`] is an allocation of its own that readers share; `data` has its number in the list then.
 
-use std::cmp::Ordering;
 use super::shared::Shared;
 use crate::{Error, Result};
+use std::cmp::Ordering;
 
 /// Bytes of `data` at which a leaf is split: a few pages of the processor, moved in well under a microsecond.
 pub const SPLIT_LEN: usize = 4_096;
@@ -166,18 +166,18 @@ impl Leaf {
 
     /// Bytes of keys and values, those apart included.
     pub fn payload(&self) -> usize {
-        let apart: usize = self.apart.iter().flatten().map(|value| value.as_slice().len()).sum();
+        let apart: usize = self
+            .apart
+            .iter()
+            .flatten()
+            .map(|value| value.as_slice().len())
+            .sum();
         self.data.len() - self.dead + apart
     }
 
     /// Bytes of memory.
     pub fn allocated(&self) -> usize {
-        let apart: usize = self
-            .apart
-            .iter()
-            .flatten()
-            .map(Shared::allocated)
-            .sum();
+        let apart: usize = self.apart.iter().flatten().map(Shared::allocated).sum();
         self.data.capacity()
             + self.slots.capacity() * size_of::<Slot>()
             + self.apart.capacity() * size_of::<Option<Shared>>()
