@@ -114,7 +114,7 @@ class Backend(ABC):
                 yield codec.decode_pairs(page)
 
     def lifetimes(self, table: str, keys: list[bytes]) -> list[int | None]:
-        """Return for each key the seconds left of its ttl, or None; where `has_ttl`."""
+        """Return the seconds left of each key's ttl: None without one, 0 where the key is gone."""
         return [None] * len(keys)
 
     @abstractmethod

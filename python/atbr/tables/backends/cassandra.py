@@ -1,8 +1,8 @@
 """cassandra://h1,h2/keyspace: cassandra-driver, prepared and token-aware; one step by lightweight transactions.
 
 The tables of a namespace are one table of Cassandra, PRIMARY KEY ((t, b), k): Cassandra wants few tables, and making
-one takes it seconds. t is the name of the table and b the bucket. The name of their common table changes when the namespace
-is deleted and made anew, so that other handles notice.
+one takes it seconds. t is the name of the table and b the bucket. The name of their common table changes when the
+namespace is deleted and made anew, so that other handles notice.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class CassandraBackend(Backend):
             text = f"SELECT k, TTL(v) FROM {layout.place} WHERE t = ? AND b = ? AND k IN ?"
             answers = self._engine.all_rows(_of_keys(layout, text, keys))
             found = {key: seconds for rows in answers for key, seconds in rows}
-            return [found.get(key) for key in keys]
+            return [found.get(key, 0) for key in keys]
 
         return self._layouts.call(table, work)
 

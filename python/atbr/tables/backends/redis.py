@@ -88,6 +88,10 @@ class RedisBackend(Backend):
             # Repeating is ours: the driver would repeat an increment, too.
             "retry": DriversRetry(NoBackoff(), 0),
         }
+        if config.options["ca"]:
+            if not config.secure:
+                raise ConfigurationError("ca: it is for TLS, rediss:// or rediss+cluster://")
+            common["ssl_ca_certs"] = config.options["ca"]
         places = config.host_ports(6379)
         if self._cluster:
             if config.path.strip("/") not in ("", "0"):

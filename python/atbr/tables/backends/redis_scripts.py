@@ -1,7 +1,7 @@
 """What Redis does as one step: Lua scripts over a bucket's hash (values) and sorted set (order).
 
-KEYS are the hash and the sorted set. At most 7,999 values go through one `unpack`. The hash of a table that is there has
-a field with an empty name, which no key has: without it the namespace has been deleted.
+KEYS are the hash and the sorted set. At most 7,999 values go through one `unpack`. The hash of a table that is
+there has a field with an empty name, which no key has: without it the namespace has been deleted.
 """
 
 from __future__ import annotations
