@@ -50,7 +50,7 @@ fn key(i: usize) -> [u8; 8] {
 }
 
 fn value(i: usize) -> Vec<u8> {
-    vec![i as u8; if i % 50 == 0 { 2_000 } else { 32 }]
+    vec![i as u8; if i.is_multiple_of(50) { 2_000 } else { 32 }]
 }
 
 fn filled(entries: usize) -> OrderedMap {

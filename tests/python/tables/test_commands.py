@@ -270,7 +270,7 @@ FIELDS = {
 KINDS: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "UUID": UUID}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_the_compiled_reader_of_rows_takes_what_the_slow_one_takes(data: Any) -> None:
     columns = data.draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3))
