@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from atbr.tables.errors import unknown_table
+from atbr.tables.errors import TablesError, unknown_table
 
 L = TypeVar("L")
 T = TypeVar("T")
 
 
-class StaleLayout(Exception):  # noqa: N818
+class StaleLayout(TablesError):  # noqa: N818
     """The engine has no such place any more: somebody has deleted the namespace, and perhaps made it anew.
 
-    >>> issubclass(StaleLayout, Exception)
+    >>> issubclass(StaleLayout, TablesError)
     True
     """
 

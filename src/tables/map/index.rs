@@ -163,7 +163,7 @@ impl Index {
     }
 
     /// Takes a leaf out; returns where the one after it is then.
-    pub fn remove(&mut self, at: Position) -> Option<Position> {
+    pub fn remove(&mut self, mut at: Position) -> Option<Position> {
         let branch = &mut self.branches[at.branch];
         branch.heads.remove(at.leaf);
         branch.bounds.remove(at.leaf);
@@ -176,6 +176,13 @@ impl Index {
             Some(&first) => {
                 self.firsts[at.branch] = first;
                 self.join_with_next(at.branch);
+                if let Some(previous) = at.branch.checked_sub(1) {
+                    let before = self.branches[previous].len();
+                    if self.join_with_next(previous) {
+                        at.branch = previous;
+                        at.leaf += before;
+                    }
+                }
             }
         }
         match self.branches.get(at.branch) {
@@ -188,18 +195,20 @@ impl Index {
         }
     }
 
-    /// Joins a branch with the one after it where both together are half a branch.
-    fn join_with_next(&mut self, at: usize) {
+    /// Joins a branch with the one after it where both together are half a branch; says whether it did.
+    fn join_with_next(&mut self, at: usize) -> bool {
         let Some((left, [right, ..])) = self.branches[at..].split_first_mut() else {
-            return;
+            return false;
         };
         let room = left.len() + right.len() <= MAX_LEAVES / 2;
         // Without memory both stay as they are.
-        if room && left.reserve(right.len()).is_ok() {
+        let joined = room && left.reserve(right.len()).is_ok();
+        if joined {
             right.hand_over(0, left);
             self.branches.remove(at + 1);
             self.firsts.remove(at + 1);
         }
+        joined
     }
 
     /// Every leaf in order.

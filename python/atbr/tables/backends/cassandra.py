@@ -101,7 +101,9 @@ class CassandraBackend(Backend):
             text = f"SELECT types FROM {self._engine.schemas} WHERE space = ? AND name = ?"
             [[place]] = self._engine.rows(text, self._space, NAMESPACE)
             columns = "(t text, b int, k blob, v blob, PRIMARY KEY ((t, b), k))"
-            make = f"CREATE TABLE IF NOT EXISTS {place} {columns}"
+            # A replica that died is asked until the others notice; another one is asked after this.
+            patience = "WITH speculative_retry = '250ms'"
+            make = f"CREATE TABLE IF NOT EXISTS {place} {columns} {patience}"
             self._engine.run(lambda: self._engine.live().execute(make))
         for name, types in missing.items():
             keep(name, types, self._wanted or BUCKETS)

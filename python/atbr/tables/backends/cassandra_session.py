@@ -151,7 +151,7 @@ class CassandraSession:
             if "unconfigured table" in str(error) or "does not exist" in str(error):
                 with self._lock:
                     self._prepared.clear()
-                raise StaleLayout from None
+                raise StaleLayout(f"{self._shown}: {error}") from None
             raise TablesError(f"{self._shown}: {error}") from error
 
     def rows(self, text: str, *values: Any) -> list[Any]:

@@ -128,7 +128,7 @@ class RedisBackend(Backend):
         except redis.ResponseError as error:
             text = str(error)
             if text.endswith(scripts.GONE):
-                raise StaleLayout from None
+                raise StaleLayout(f"{self._shown}: {text}") from None
             if "not an integer" in text:
                 raise ValueError("value is not a decimal 64-bit integer") from None
             if "overflow" in text:
@@ -192,27 +192,25 @@ class RedisBackend(Backend):
         count = self._wanted or (CLUSTER_BUCKETS if self._cluster else 1)
         # Buckets made anew have names of their own, so that nobody takes what was deleted for them.
         ours = f"{count}:{secrets.token_hex(4)}".encode()
-        [stored] = self._all([("HMGET", registry, *names)]) if names else [[]]
-        missing = [name for name, known in zip(names, stored, strict=True) if known is None]
-        made = {name: self._buckets_of(name, ours) for name in missing}
-        self._all(
-            [
-                ("HSET", place, scripts.MARK, b"")
-                for buckets in made.values()
-                for place, _ in buckets
-            ]
-        )
-        self._all([("HSETNX", registry, name, ours) for name in missing])
+        if not names:
+            return
+        [stored] = self._all([("HMGET", registry, *names)])
+        # Tables that are there are marked again: a server that lost its data may have lost the marks.
+        values = dict(zip(names, (known or ours for known in stored), strict=True))
+        marked = {name: self._buckets_of(name, value) for name, value in values.items()}
+        places = [place for buckets in marked.values() for place, _ in buckets]
+        self._all([("HSET", place, scripts.MARK, b"") for place in places])
+        self._all([("HSETNX", registry, name, value) for name, value in values.items()])
         self._all([("HSETNX", f"{self._space}:schemas", name, tables[name]) for name in names])
-        [stored] = self._all([("HMGET", registry, *names)]) if names else [[]]
+        [stored] = self._all([("HMGET", registry, *names)])
+        self._layouts.forget()
         for name, known in zip(names, stored, strict=True):
-            if name in made and known != ours:
+            if known != values[name]:
                 # Another program was first.
-                self._all([("UNLINK", *bucket) for bucket in made[name]])
+                self._all([("UNLINK", *bucket) for bucket in marked[name]])
             found = len(self._buckets_of(name, known)) if known else 0
             if self._wanted and found != self._wanted:
                 raise ConfigurationError(f"buckets: table {name!r} has {found}, not {self._wanted}")
-        self._layouts.forget()
 
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._layouts.call(table, lambda buckets: self._get(buckets, list(keys)))
@@ -270,7 +268,7 @@ class RedisBackend(Backend):
             if not pipeline.execute()[0]:
                 # These names are never used again, so nobody's data go.
                 self._client.execute_command("UNLINK", *bucket)
-                raise StaleLayout
+                raise StaleLayout(f"{self._shown}: a table is gone")
 
     def delete_many(self, table: str, keys: list[bytes]) -> None:
         def work(buckets: list[Bucket]) -> None:
