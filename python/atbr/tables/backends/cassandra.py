@@ -91,13 +91,8 @@ class CassandraBackend(Backend):
         missing = {name: text for name, text in tables.items() if name not in stored}
         insert = f"INSERT INTO {self._engine.schemas} (space, name, types, buckets) "
         insert += "VALUES (?, ?, ?, ?) IF NOT EXISTS"
-
-        def keep(name: str, text: str, buckets: int) -> None:
-            # Of two programs one is first; a second try after a lost answer changes nothing.
-            self._engine.rows(insert, self._space, name, text, buckets)
-
         if missing:
-            keep(NAMESPACE, self._new_place(), 0)
+            self._engine.rows(insert, self._space, NAMESPACE, self._new_place(), 0)
             text = f"SELECT types FROM {self._engine.schemas} WHERE space = ? AND name = ?"
             [[place]] = self._engine.rows(text, self._space, NAMESPACE)
             columns = "(t text, b int, k blob, v blob, PRIMARY KEY ((t, b), k))"
@@ -105,8 +100,14 @@ class CassandraBackend(Backend):
             patience = "WITH speculative_retry = '250ms'"
             make = f"CREATE TABLE IF NOT EXISTS {place} {columns} {patience}"
             self._engine.run(lambda: self._engine.live().execute(make))
-        for name, types in missing.items():
-            keep(name, types, self._wanted or BUCKETS)
+            buckets = self._wanted or BUCKETS
+            rows = [(self._space, name, types, buckets) for name, types in missing.items()]
+            # Of two programs one is first; a second try after a lost answer changes nothing.
+            for at in range(0, len(rows), BATCH_ROWS):
+                some = rows[at : at + BATCH_ROWS]
+                if not self._engine.transaction_of(insert, some):
+                    for row in some:
+                        self._engine.rows(insert, *row)
         self._layouts.forget()
         for name in tables:
             if self._wanted and self._layouts.of(name).buckets != self._wanted:

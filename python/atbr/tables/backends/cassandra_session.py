@@ -23,7 +23,7 @@ from cassandra.policies import (
     RoundRobinPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import tuple_factory
+from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from atbr.tables.buckets import bucket_of
 from atbr.tables.config import Config
@@ -184,6 +184,19 @@ class CassandraSession:
 
         with self._turns[bucket_of(key, len(self._turns))]:
             return self.run(work, safe=False)
+
+    def transaction_of(self, text: str, rows: list[tuple[Any, ...]]) -> bool:
+        """Return whether one transaction on several rows of a partition has been applied."""
+
+        def work() -> bool:
+            statement = self.statement(text)
+            batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self.consistency)
+            for row in rows:
+                batch.add(statement, row)
+            applied: bool = self.live().execute(batch, execution_profile=SERIAL).one()[0]
+            return applied
+
+        return self.run(work)
 
     def close(self) -> None:
         """End the session; a child that was forked leaves its parent's alone."""
