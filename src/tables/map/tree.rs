@@ -110,24 +110,34 @@ impl Tree {
         };
         leaf.remove(index);
         self.len -= 1;
-        self.join_with_next(at);
+        if leaf.len() == 0 && !self.leaves.bound(at).is_empty() {
+            self.leaves.remove(at);
+            return true;
+        }
+        // A join moves leaves, so `at` counts only as long as there was none.
+        let previous = self.leaves.previous(at);
+        if !previous.is_some_and(|previous| self.join_with_next(previous)) {
+            self.join_with_next(at);
+        }
         true
     }
 
-    /// Joins a leaf with the one after it where both together are half a leaf.
-    fn join_with_next(&mut self, at: Position) {
+    /// Joins a leaf with the one after it where both together are half a leaf; says whether it did.
+    fn join_with_next(&mut self, at: Position) -> bool {
         let Some(next) = self.leaves.next(at) else {
-            return;
+            return false;
         };
         let (leaf, right) = (self.leaves.leaf(at), self.leaves.leaf(next));
         if !leaf.fits_with(right) {
-            return;
+            return false;
         }
         // Without memory both stay as they are.
-        if let Ok(both) = leaf.joined(right) {
-            *self.leaves.leaf_mut(at) = both;
-            self.leaves.remove(next);
-        }
+        let Ok(both) = leaf.joined(right) else {
+            return false;
+        };
+        *self.leaves.leaf_mut(at) = both;
+        self.leaves.remove(next);
+        true
     }
 
     /// Where the leaves begin and end that may have keys of an interval which is not empty.
