@@ -42,7 +42,10 @@ mod _core {
     #[pymodule_export]
     use super::store::PyStore;
     #[pymodule_export]
-    use super::tables::{KeyCodec, LocalMap, pack, postgresql_array, postgresql_copy, unpack};
+    use super::tables::{
+        KeyCodec, LocalMap, PackedKeys, bucket_positions, pack, postgresql_array, postgresql_copy,
+        unpack,
+    };
     #[pymodule_export]
     use super::ttl::ManualClock;
     /// Under the import lock, which a fork waits for.

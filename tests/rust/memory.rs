@@ -1,7 +1,6 @@
 //! Memory runs out at every allocation there is, one after the other: those of Rust by the allocator below,
 //! those of C++ and mmap by the engine's failpoints. Each ends in an error, with the store whole.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
@@ -13,34 +12,8 @@ use atbr::engine::{
 };
 use atbr::files::tsv::{self, LoadOptions};
 
-struct Failing;
-
-// SAFETY: passes everything on to the system's allocator, or fails as an allocator may.
-unsafe impl GlobalAlloc for Failing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if failpoint::hit() {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if failpoint::hit() {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Failing = Failing;
+#[path = "failing.rs"]
+mod failing;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -8,6 +8,6 @@ from __future__ import annotations
 from engines.cassandra import Cassandra
 from engines.postgresql import PostgreSQL
 from engines.processes import missing
-from engines.redis import Redis, RedisCluster
+from engines.redis import Redis, RedisCluster, SecureRedis
 
-__all__ = ["Cassandra", "PostgreSQL", "Redis", "RedisCluster", "missing"]
+__all__ = ["Cassandra", "PostgreSQL", "Redis", "RedisCluster", "SecureRedis", "missing"]

@@ -118,6 +118,7 @@ class Node:
             port=cluster.port,
             folder=self.folder,
         )
+        settings += "authenticator: PasswordAuthenticator\n" if cluster.login else ""
         (self.folder / "cassandra.yaml").write_text(settings)
         (self.folder / "logback.xml").write_text(LOGBACK.format(folder=self.folder))
         agent = next(path for path in jars() if path.name.startswith("jamm-"))
@@ -157,15 +158,20 @@ class Node:
         return True
 
     def _query(self, text: str, consistency: int) -> None:
-        # STARTUP and QUERY of the native protocol, version 4: no driver is needed to wait.
+        # STARTUP, AUTH_RESPONSE and QUERY of the native protocol, version 4: no driver is needed to wait.
         startup = b"\0\1\0\x0bCQL_VERSION\0\0053.4.7"
+        login = b"\0cassandra\0cassandra"
         body = text.encode()
         query = struct.pack(">i", len(body)) + body + struct.pack(">HB", consistency, 0)
         with (
             socket.create_connection((self.host, self.cluster.port), 20) as connection,
             connection.makefile("rb") as answers,
         ):
-            for opcode, frame, expected in ((1, startup, 2), (7, query, 8)):
+            steps = [(1, startup, 2), (7, query, 8)]
+            if self.cluster.login:
+                answer = struct.pack(">i", len(login)) + login
+                steps[:1] = [(1, startup, 3), (15, answer, 16)]
+            for opcode, frame, expected in steps:
                 connection.sendall(struct.pack(">BBhBi", 4, 0, 0, opcode, len(frame)) + frame)
                 head = answers.read(9)
                 if len(head) < 9 or head[4] != expected:
@@ -189,9 +195,10 @@ class Node:
 
 
 class Cassandra:
-    """A cluster of one node or three."""
+    """A cluster of one node or three; with `login` of the user and the password "cassandra"."""
 
-    def __init__(self, nodes: int = 1) -> None:
+    def __init__(self, nodes: int = 1, *, login: bool = False) -> None:
+        self.login = login
         self.hosts = tuple(f"127.0.0.{number + 1}" for number in range(nodes))
         self.name = f"atbr{uuid.uuid4().hex[:8]}"
         self.folder = folder("cassandra")
@@ -199,7 +206,8 @@ class Cassandra:
         self.storage = free_port(self.hosts)
         self.nodes = [Node(self, number) for number in range(nodes)]
         places = ",".join(f"{host}:{self.port}" for host in self.hosts)
-        self.url = f"cassandra://{places}/atbr?replication={nodes}"
+        user = "cassandra:cassandra@" if login else ""
+        self.url = f"cassandra://{user}{places}/atbr?replication={nodes}"
 
     def __enter__(self) -> Cassandra:
         try:
@@ -211,6 +219,16 @@ class Cassandra:
             self.__exit__()
             raise
         return self
+
+    def pause(self) -> None:
+        """Stop every node, connections staying open."""
+        for node in self.nodes:
+            node.pause()
+
+    def go_on(self) -> None:
+        """Undo `pause`."""
+        for node in self.nodes:
+            node.go_on()
 
     def __exit__(self, *_error: Any) -> None:
         for node in self.nodes:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from engines.processes import Process, folder, free_port
 
@@ -32,13 +33,14 @@ def programs() -> Path | None:
 
 
 class PostgreSQL:
-    """A server; `durable=False` saves the disk's time in tests."""
+    """A server; `durable=False` saves the disk's time in tests, with `password` it wants one."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, password: str = "") -> None:
         self.folder = folder("postgresql")
         self.data = self.folder / "data"
         self.port = free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        login = f"postgres:{quote(password, safe='')}" if password else "postgres"
+        self.url = f"postgresql://{login}@127.0.0.1:{self.port}/postgres"
         self.process: Process | None = None
         bin_folder = programs()
         if bin_folder is None:
@@ -46,7 +48,10 @@ class PostgreSQL:
         self.bin = bin_folder
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        secret = self.folder / "password"
+        secret.write_text(f"{password}\n")
+        kind = ["scram-sha-256", f"--pwfile={secret}"] if password else ["trust"]
+        options = ["-U", "postgres", "-A", *kind, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         initdb = [str(self.bin / "initdb"), "-D", str(self.data), *options]
         log = self.folder / "initdb.log"
         made = Process(initdb, log, "postgres")

@@ -68,6 +68,34 @@ class Redis:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class SecureRedis(Redis):
+    """One server that speaks TLS only, with a certificate by an authority of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ca = self._certificate("ca", "-x509", "-subj", "/CN=atbr tests")
+        host = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        own = self._certificate(
+            "server", "-x509", *host, "-CA", str(self.ca), "-CAkey", self._key("ca")
+        )
+        self.options = (
+            *["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"],
+            *["--tls-cert-file", str(own), "--tls-key-file", self._key("server")],
+            *["--tls-ca-cert-file", str(self.ca)],
+        )
+        self.url = f"rediss://127.0.0.1:{self.port}/0"
+
+    def _key(self, name: str) -> str:
+        return str(self.folder / f"{name}.key")
+
+    def _certificate(self, name: str, *options: str) -> Path:
+        made = self.folder / f"{name}.crt"
+        command = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-days", "2", *options]
+        command += ["-keyout", self._key(name), "-out", str(made)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return made
+
+
 class RedisCluster:
     """Some masters, each with some replicas."""
 

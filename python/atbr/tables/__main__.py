@@ -73,7 +73,15 @@ def _copy(options: argparse.Namespace) -> int:
         }
         with connect(options.target, **target_names) as target:
             tables = options.tables.split(",") if options.tables else None
-            copied = copy(source, target, tables, None if options.quiet else show)
+            described: dict[str, object] = {
+                "from": [source.url, source.app_name, source.namespace, options.tables],
+                "to": [target.url, target.app_name, target.namespace],
+            }
+            path = options.state or f"{source.app_name}.{source.namespace}.atbr-copy"
+            state = State(Path(path), described)
+            tick = None if options.quiet else show
+            copied = copy(source, target, tables, tick, drop_ttl=options.drop_ttl, state=state)
+            state.remove()
     if not options.quiet:
         sys.stderr.write("\n")
     for table, rows in copied.items():
@@ -109,10 +117,18 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--workers", type=_workers, default=4, help="threads (4)")
     load.add_argument("--state", metavar="FILE", help="what is done (the first file's .atbr-load)")
     load.set_defaults(run=_load)
-    copied = commands.add_parser("copy", help="copy a namespace from one engine to another")
+    copied = commands.add_parser(
+        "copy", help="copy a namespace from one engine to another, resumable"
+    )
     copied.add_argument("source", metavar="URL1")
     copied.add_argument("target", metavar="URL2")
     copied.add_argument("--tables", help="names with commas; all of them if left out")
+    copied.add_argument("--drop-ttl", action="store_true", help="keep for ever what expires")
+    copied.add_argument(
+        "--state",
+        metavar="FILE",
+        help="what is done (APP_NAME.NAMESPACE.atbr-copy, in this folder)",
+    )
     copied.add_argument("--to-app-name")
     copied.add_argument("--to-namespace")
     copied.set_defaults(run=_copy)

@@ -6,7 +6,7 @@ Whoever writes one runs `atbr.tables.conformance` against it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -62,6 +62,14 @@ class Backend(ABC):
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, or None; keys may come twice."""
 
+    def encoded(self, codec: KeyCodec, keys: list[Any]) -> Any:
+        """Return the keys in the form that `pairs_of` takes, all of them checked."""
+        return codec.encode_many(keys)
+
+    def pairs_of(self, table: str, keys: list[Any], encoded: Any) -> Iterable[tuple[Any, Any]]:
+        """Return (key, value or None) of each key, for `get_many` of a table."""
+        return zip(keys, self.get_many(table, encoded), strict=True)
+
     @abstractmethod
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
         """Store pairs; of equal keys the last stays."""
@@ -104,6 +112,10 @@ class Backend(ABC):
                 yield codec.decode_many([key for key, _ in page])
             else:
                 yield codec.decode_pairs(page)
+
+    def lifetimes(self, table: str, keys: list[bytes]) -> list[int | None]:
+        """Return the seconds left of each key's ttl: None without one, 0 where the key is gone."""
+        return [None] * len(keys)
 
     @abstractmethod
     def count(self, table: str, interval: Interval) -> int:

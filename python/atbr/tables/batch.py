@@ -16,7 +16,7 @@ Key = tuple[Any, ...]
 class Batch:
     """What `with table.batch()` gives. Used by one thread at a time.
 
-    >>> from atbr.tables.table import _users
+    >>> from atbr.tables.ordered import _users
     >>> users = _users()
     >>> with users.batch() as batch:
     ...     batch[("a", 1)] = b"1"
@@ -35,7 +35,7 @@ class Batch:
     def put(self, key: Key, value: bytes) -> None:
         """Store `value` under `key` at the end of the block; BadKey and TypeError come now.
 
-        >>> from atbr.tables.table import _users
+        >>> from atbr.tables.ordered import _users
         >>> with _users().batch() as batch:
         ...     batch.put(("a", 1), b"1")
         """
@@ -44,7 +44,7 @@ class Batch:
     def delete(self, key: Key) -> None:
         """Remove `key` at the end of the block; a missing one is no error.
 
-        >>> from atbr.tables.table import _users
+        >>> from atbr.tables.ordered import _users
         >>> with _users().batch() as batch:
         ...     batch.delete(("a", 1))
         """

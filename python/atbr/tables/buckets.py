@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
 from typing import TypeVar
 from zlib import crc32
 
+from atbr._core import bucket_positions
 from atbr.tables.backend import Pair
 
 T = TypeVar("T")
@@ -23,18 +24,28 @@ def bucket_of(key: bytes, buckets: int) -> int:
     return crc32(key) % buckets if buckets > 1 else 0
 
 
-def by_bucket(items: Iterable[T], key: Callable[[T], bytes], buckets: int) -> dict[int, list[T]]:
-    """Return the items of each bucket, in order.
+def by_bucket(items: list[T], keys: list[bytes], buckets: int) -> dict[int, list[T]]:
+    """Return the items of each bucket, in order; each has its key at the same place of `keys`.
 
-    >>> by_bucket([b"a", b"b"], lambda item: item, 1)
-    {0: [b'a', b'b']}
+    >>> by_bucket(["one", "two", "three"], [b"key", b"a", b"key"], 16)
+    {3: ['two'], 9: ['one', 'three']}
     """
     if buckets == 1:
-        return {0: list(items)}
-    parts: dict[int, list[T]] = {}
-    for item in items:
-        parts.setdefault(crc32(key(item)) % buckets, []).append(item)
-    return parts
+        return {0: items}
+    return {
+        number: [items[position] for position in positions]
+        for number, positions in enumerate(bucket_positions(keys, buckets))
+        if positions
+    }
+
+
+def pairs_by_bucket(pairs: list[Pair], buckets: int) -> dict[int, list[Pair]]:
+    """Return the pairs of each bucket, in order.
+
+    >>> pairs_by_bucket([(b"key", b"1")], 16)
+    {9: [(b'key', b'1')]}
+    """
+    return by_bucket(pairs, [key for key, _ in pairs] if buckets > 1 else [], buckets)
 
 
 def merged(scans: list[Iterator[list[Pair]]], reverse: bool) -> Iterator[list[Pair]]:

@@ -48,12 +48,17 @@ def positive(text: Any) -> int:
 Reader = Callable[[Any], Any]
 COMMON: dict[str, tuple[Reader, Any]] = {"timeout": (seconds, 10.0), "retry_for": (seconds, 10.0)}
 BUCKETS: tuple[Reader, Any] = (positive, None)
+REDIS: dict[str, tuple[Reader, Any]] = {
+    "buckets": BUCKETS,
+    "ca": (str, None),
+    "connections": (positive, 64),
+}
 OPTIONS: dict[str, dict[str, tuple[Reader, Any]]] = {
     "local": {},
     "sqlite": {"synchronous": (str, "NORMAL")},
     "postgresql": {"connections": (positive, 16)},
-    "redis": {"buckets": BUCKETS, "connections": (positive, 64)},
-    "redis+cluster": {"buckets": BUCKETS, "connections": (positive, 64)},
+    "redis": REDIS,
+    "redis+cluster": REDIS,
     "cassandra": {
         "buckets": BUCKETS,
         "consistency": (str, "QUORUM"),

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from atbr.tables.backend import Backend, Pair
 from atbr.tables.database import Database
-from atbr.tables.errors import BadKey, unknown_table
+from atbr.tables.errors import BadKey, NotSupported, unknown_table
+from atbr.tables.loading import State
 from atbr.tables.ranges import ALL
 from atbr.tables.schema import TableSchema
 
@@ -20,14 +21,26 @@ def copy(
     target: Database,
     tables: Sequence[str] | None = None,
     tick: Callable[[str, int], object] | None = None,
+    *,
+    drop_ttl: bool = False,
+    state: State | None = None,
 ) -> dict[str, int]:
     """Copy tables, all of them by default; return how many rows each has had.
 
     Tables are made where they are missing; of a key that is in both, the source's value stays. What
-    expires (ttl=) is copied as what does not. May be repeated after a failure.
+    expires (ttl=) does so in the target, too. May be repeated after a failure.
+
+    Args:
+        source: Where the rows are.
+        target: Where they go.
+        tables: The names of those to copy.
+        tick: Called with a table's name and its rows so far, ten times a second at most.
+        drop_ttl: Whether a target without ttl= keeps for ever what expires in the source.
+        state: What an interrupted copy has done; each table goes on beyond its last copied key.
 
     Raises:
         SchemaMismatch: A table is in the target with other types.
+        NotSupported: A row has a ttl, which the target has not.
         BadKey: A key is longer than the target's engine takes.
         ValueError: A value is.
 
@@ -48,33 +61,72 @@ def copy(
         if name in stored:
             TableSchema.parse(stored[name]).check_same(name, TableSchema.parse(texts[name]))
     target._backend.create({name: texts[name] for name in names})
-    return {name: _copy_table(source._backend, target._backend, name, tick) for name in names}
+    copies = {
+        name: _Copy(source._backend, target._backend, name, drop_ttl, state) for name in names
+    }
+    return {name: each.run(tick) for name, each in copies.items()}
 
 
-def _copy_table(
-    source: Backend, target: Backend, name: str, tick: Callable[[str, int], object] | None
-) -> int:
-    copied = 0
-    held: list[Pair] = []
-    size = 0
-    started = time.monotonic()
-    for page in source.scan(name, ALL, reverse=False, keys_only=False, limit=None):
-        _check(target, page)
-        held += page
-        size += sum(len(key) + len(value) for key, value in page)
-        if len(held) >= ROWS or size >= BYTES:
-            target.put_many(name, held)
-            copied += len(held)
-            held, size = [], 0
-            if tick is not None and time.monotonic() - started > 0.1:
-                tick(name, copied)
-                started = time.monotonic()
-    if held:
-        target.put_many(name, held)
-        copied += len(held)
-    if tick is not None:
-        tick(name, copied)
-    return copied
+class _Copy:
+    """One table on its way."""
+
+    def __init__(
+        self, source: Backend, target: Backend, name: str, drop_ttl: bool, state: State | None
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._name = name
+        self._keeps_ttl = source.has_ttl and not (drop_ttl and not target.has_ttl)
+        self._state = state
+        self._copied = 0
+        self._rest = ALL
+        done = [entry for entry in state.done if entry[0] == name] if state else []
+        if done:
+            _, last, self._copied = max(done, key=lambda entry: entry[2])
+            self._rest = ALL.beyond(bytes.fromhex(last), reverse=False)
+
+    def run(self, tick: Callable[[str, int], object] | None) -> int:
+        held: list[Pair] = []
+        size = 0
+        told = time.monotonic()
+        pages = self._source.scan(
+            self._name, self._rest, reverse=False, keys_only=False, limit=None
+        )
+        for page in pages:
+            _check(self._target, page)
+            held += page
+            size += sum(len(key) + len(value) for key, value in page)
+            if len(held) >= ROWS or size >= BYTES:
+                self._put(held)
+                held, size = [], 0
+                if tick is not None and time.monotonic() - told > 0.1:
+                    tick(self._name, self._copied)
+                    told = time.monotonic()
+        if held:
+            self._put(held)
+        if tick is not None:
+            tick(self._name, self._copied)
+        return self._copied
+
+    def _put(self, rows: list[Pair]) -> None:
+        by_ttl: dict[int | None, list[Pair]] = {None: rows}
+        if self._keeps_ttl:
+            by_ttl = {}
+            lifetimes = self._source.lifetimes(self._name, [key for key, _ in rows])
+            for row, left in zip(rows, lifetimes, strict=True):
+                by_ttl.setdefault(left, []).append(row)
+            # These have expired since they were read.
+            by_ttl.pop(0, None)
+        for left, some in by_ttl.items():
+            if left is not None and not self._target.has_ttl:
+                raise NotSupported(
+                    f"ttl: table {self._name!r} has rows that expire, and "
+                    f"{self._target.scheme}:// has no ttl; --drop-ttl (drop_ttl=True) keeps them"
+                )
+            self._target.put_many(self._name, some, left)
+        self._copied += len(rows)
+        if self._state is not None:
+            self._state.add((self._name, rows[-1][0].hex(), self._copied))
 
 
 def _check(target: Backend, page: list[Pair]) -> None:

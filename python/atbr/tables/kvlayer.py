@@ -9,8 +9,9 @@ from typing import Any
 
 from atbr.tables.database import Database, connect
 from atbr.tables.errors import BadKey, ConfigurationError, NotSupported
+from atbr.tables.ordered import Key, Range
 from atbr.tables.schema import TableSchema
-from atbr.tables.table import Key, Range, Table
+from atbr.tables.table import Table
 
 _TYPES: dict[str, type] = {
     "bytes": bytes,

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from atbr._core import KeyCodec
 from atbr.tables.backend import Backend
 from atbr.tables.batch import Batch
-from atbr.tables.ranges import ALL, Interval, intervals_of
+from atbr.tables.ordered import Key, OrderedTable, _users  # noqa: F401 (for the examples)
 from atbr.tables.schema import TableSchema
 
 if TYPE_CHECKING:
     from atbr.progress import Show
     from atbr.tables.loading import LoadReport
 
-Key = tuple[Any, ...]
-Range = tuple["Key | None", "Key | None"]
 T = TypeVar("T")
 _MISSING: Any = object()
 
 
-class Table(MutableMapping[Key, bytes]):
+class Table(OrderedTable):
     """One table of a database; `db["users"]` gives it.
 
     Every method may be called from any thread and raises BadKey for a key that does not fit the
@@ -43,8 +41,7 @@ class Table(MutableMapping[Key, bytes]):
     [(('ada', 1), b'countess'), (('ada', 2), b'')]
     """
 
-    __slots__ = ("_backend", "_codec", "_name", "_schema")
-    __hash__ = None  # type: ignore[assignment]
+    __slots__ = ("_schema",)
 
     def __init__(self, name: str, schema: TableSchema, backend: Backend) -> None:
         self._name = name
@@ -259,26 +256,27 @@ class Table(MutableMapping[Key, bytes]):
         >>> list(_users({("a", 1): b"1"}).get_many([("a", 1), ("b", 1)]))
         [(('a', 1), b'1'), (('b', 1), None)]
         """
-        if not isinstance(keys, Sized):
-            return self._get_stream(iter(keys))
-        given = list(keys)
-        first = self._codec.encode_many(given[: self._backend.read_rows])
-        return self._get_list(given, first)
+        if isinstance(keys, Sized):
+            given = list(keys)
+            first = self._backend.encoded(self._codec, given[: self._backend.read_rows])
+            parts = self._parts_of_list(given, first)
+        else:
+            parts = self._parts_of_stream(iter(keys))
+        # No frame of Python's runs for each pair.
+        return chain.from_iterable(parts)
 
-    def _get_list(
-        self, keys: list[Key], encoded: list[bytes]
-    ) -> Iterator[tuple[Key, bytes | None]]:
+    def _parts_of_list(self, keys: list[Key], encoded: Any) -> Iterator[Iterable[Any]]:
         step = self._backend.read_rows
         for at in range(0, len(keys), step):
             some = keys[at : at + step] if len(keys) > step else keys
             # What has just been encoded is still in the processor's cache when it is asked for.
-            encoded = self._codec.encode_many(some) if at else encoded
-            yield from zip(some, self._backend.get_many(self._name, encoded), strict=True)
+            encoded = self._backend.encoded(self._codec, some) if at else encoded
+            yield self._backend.pairs_of(self._name, some, encoded)
 
-    def _get_stream(self, keys: Iterator[Key]) -> Iterator[tuple[Key, bytes | None]]:
+    def _parts_of_stream(self, keys: Iterator[Key]) -> Iterator[Iterable[Any]]:
         while some := list(islice(keys, self._backend.read_rows)):
-            values = self._backend.get_many(self._name, self._codec.encode_many(some))
-            yield from zip(some, values, strict=True)
+            encoded = self._backend.encoded(self._codec, some)
+            yield self._backend.pairs_of(self._name, some, encoded)
 
     def delete_many(self, keys: Iterable[Key]) -> None:
         """Remove many keys; a missing one is no error.
@@ -357,144 +355,12 @@ class Table(MutableMapping[Key, bytes]):
 
         return load_file(self, path, progress=progress)
 
-    # -- in order ----------------------------------------------------------------------------------
-
-    def scan(
-        self,
-        *ranges: Range,
-        limit: int | None = None,
-        reverse: bool = False,
-        after: Key | None = None,
-    ) -> Iterator[tuple[Key, bytes]]:
-        """Yield the entries of some ranges, or of the whole table, in the order of their keys.
-
-        Args:
-            ranges: Pairs (first, last), both inclusive. A partial tuple stands for all keys that
-                begin with it; None and () for no bound. Where ranges overlap, a key comes once.
-            limit: How many to yield at most.
-            reverse: From the last key to the first.
-            after: Go on beyond this key, in the direction of the scan.
-
-        Lazy, a page at a time, in constant memory. Writes may go on meanwhile: a key that is there
-        throughout comes exactly once.
-
-        >>> users = _users({("a", 1): b"1", ("a", 2): b"2", ("b", 1): b"3"})
-        >>> list(users.scan((("a", 2), None)))
-        [(('a', 2), b'2'), (('b', 1), b'3')]
-        >>> list(users.scan(reverse=True, limit=1))
-        [(('b', 1), b'3')]
-        >>> list(users.scan(after=("a", 2)))
-        [(('b', 1), b'3')]
-
-        """
-        intervals = self._intervals(ranges, limit, reverse, after)
-        return self._rows(intervals, limit, reverse, keys_only=False)
-
-    def scan_keys(
-        self,
-        *ranges: Range,
-        limit: int | None = None,
-        reverse: bool = False,
-        after: Key | None = None,
-    ) -> Iterator[Key]:
-        """Yield the keys that `scan` yields entries of, without fetching values.
-
-        >>> list(_users({("a", 1): b"1", ("b", 1): b"2"}).scan_keys((("b",), ())))
-        [('b', 1)]
-        """
-        intervals = self._intervals(ranges, limit, reverse, after)
-        return self._rows(intervals, limit, reverse, keys_only=True)
-
-    def count(self, *ranges: Range) -> int:
-        """Return how many keys some ranges have, or the table.
-
-        O(1) round trips, but O(keys) work on SQLite, PostgreSQL and Cassandra.
-
-        >>> _users({("a", 1): b"1", ("b", 1): b"2"}).count((("b",), ("b",)))
-        1
-        """
-        intervals = intervals_of(self._codec, ranges)
-        return sum(self._backend.count(self._name, interval) for interval in intervals)
-
-    def delete_range(self, *ranges: Range) -> int:
-        """Remove the keys of some ranges; return how many. No range is an error: `clear()` is that.
-
-        >>> users = _users({("a", 1): b"1", ("b", 1): b"2"})
-        >>> users.delete_range((("a",), ("a",))), list(users)
-        (1, [('b', 1)])
-        """
-        if not ranges:
-            raise TypeError("delete_range() needs a range; clear() removes everything")
-        intervals = intervals_of(self._codec, ranges)
-        return sum(self._backend.delete_range(self._name, interval) for interval in intervals)
-
-    def __iter__(self) -> Iterator[Key]:
-        return self.scan_keys()
-
-    def __reversed__(self) -> Iterator[Key]:
-        return self.scan_keys(reverse=True)
-
-    def __len__(self) -> int:
-        return self._backend.count(self._name, ALL)
-
-    def __bool__(self) -> bool:
-        return any(True for _ in self.scan_keys(limit=1))
-
-    def items(self) -> Any:
-        """Return a view of the (key, value) pairs, which iterates by `scan`. O(1).
-
-        >>> list(_users({("a", 1): b"1"}).items())
-        [(('a', 1), b'1')]
-        """
-        from atbr.tables.views import TableItems
-
-        return TableItems(self)
-
-    def values(self) -> Any:
-        """Return a view of the values in the order of their keys, which iterates by `scan`. O(1).
-
-        >>> list(_users({("a", 1): b"1"}).values())
-        [b'1']
-        """
-        from atbr.tables.views import TableValues
-
-        return TableValues(self)
-
-    def _intervals(
-        self, ranges: Iterable[Range], limit: int | None, reverse: bool, after: Key | None
-    ) -> list[Interval]:
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise TypeError(f"limit must be int or None, not {type(limit).__name__}")
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit must not be negative, and is {limit}")
-        intervals = intervals_of(self._codec, ranges)
-        if after is not None:
-            key = self._codec.encode(after)
-            intervals = [each.beyond(key, reverse) for each in intervals]
-            intervals = [each for each in intervals if not each.is_empty]
-        return intervals[::-1] if reverse else intervals
-
-    def _rows(
-        self, intervals: list[Interval], limit: int | None, reverse: bool, keys_only: bool
-    ) -> Iterator[Any]:
-        for interval in intervals:
-            if limit == 0:
-                return
-            for page in self._backend.rows(
-                self._name,
-                self._codec,
-                interval,
-                reverse=reverse,
-                keys_only=keys_only,
-                limit=limit,
-            ):
-                if limit is None:
-                    yield from page
-                    continue
-                yield from page[:limit]
-                limit -= min(limit, len(page))
-                if limit == 0:
-                    return
+    def _put_plain_rows(self, block: bytes) -> int | None:
+        """Store the rows of a block of TSV; None if the compiled reader does not take them all."""
+        pairs = self._codec.plain_rows(block)
+        if pairs:
+            self._backend.put_many(self._name, pairs)
+        return None if pairs is None else len(pairs)
 
 
 def _seconds(ttl: float | None) -> float | None:
@@ -505,17 +371,3 @@ def _seconds(ttl: float | None) -> float | None:
     if not ttl > 0:
         raise ValueError(f"ttl must be above 0 seconds, and is {ttl}")
     return ttl
-
-
-def _users(entries: dict[Key, bytes] | None = None) -> Table:
-    """Return a table for the examples above.
-
-    >>> len(_users())
-    0
-    """
-    from atbr.tables.database import connect
-
-    db = connect("local://")
-    db.setup_namespace({"users": (str, int)})
-    db["users"].put_many(entries or {})
-    return db["users"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class TableItems(ItemsView[tuple[Any, ...], bytes]):
     """The (key, value) pairs of a table.
 
-    >>> from atbr.tables.table import _users
+    >>> from atbr.tables.ordered import _users
     >>> (("a", 1), b"1") in TableItems(_users({("a", 1): b"1"}))
     True
     """
@@ -29,7 +29,7 @@ class TableItems(ItemsView[tuple[Any, ...], bytes]):
 class TableValues(ValuesView[bytes]):
     """The values of a table, in the order of their keys.
 
-    >>> from atbr.tables.table import _users
+    >>> from atbr.tables.ordered import _users
     >>> b"1" in TableValues(_users({("a", 1): b"1"}))
     True
     """

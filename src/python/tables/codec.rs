@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple};
 
 use super::kinds::{self, Kinds, bad_key};
-use super::{decode, encode};
+use super::packed::{PackedKeys, fetch};
+use super::{decode, encode, rows};
 use crate::tables::tuple::Writer;
 
 /// The codec of one table's keys: what kinds each part may have, and how long keys and values may be.
@@ -44,15 +45,53 @@ impl KeyCodec {
         if parts.len() > self.columns.len() {
             return Err(self.wrong_arity(parts, "at most "));
         }
-        self.bytes_of(&mut Writer::new(), parts)
+        let mut writer = Writer::new();
+        encode::key(&mut writer, parts, &self.columns)?;
+        self.check_len(key.py(), writer.as_slice().len())?;
+        Ok(PyBytes::new(key.py(), writer.as_slice()))
     }
 
     /// Return the bytes of each key.
     fn encode_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let py = keys.py();
         let mut writer = Writer::new();
-        let encoded = keys.try_iter()?.map(|key| self.whole(&mut writer, &key?));
-        let encoded: Vec<_> = encoded.collect::<PyResult<_>>()?;
-        PyList::new(keys.py(), encoded)
+        let Ok(list) = keys.cast_exact::<PyList>() else {
+            let encoded = keys.try_iter()?.map(|key| self.whole(&mut writer, &key?));
+            return PyList::new(py, encoded.collect::<PyResult<Vec<_>>>()?);
+        };
+        let mut encoded = Vec::with_capacity(list.len());
+        each_key(list, |key| {
+            encoded.push(self.whole(&mut writer, key)?);
+            Ok(())
+        })?;
+        PyList::new(py, encoded)
+    }
+
+    /// Return the bytes of all keys in one piece.
+    fn pack_many(&self, keys: &Bound<'_, PyList>) -> PyResult<PackedKeys> {
+        let mut writer = Writer::new();
+        let mut ends = Vec::with_capacity(keys.len());
+        each_key(keys, |key| {
+            let start = writer.as_slice().len();
+            self.write(&mut writer, key)?;
+            let end = writer.as_slice().len();
+            self.check_len(key.py(), end - start)?;
+            ends.push(end);
+            Ok(())
+        })?;
+        Ok(PackedKeys::new(writer.into_bytes(), ends))
+    }
+
+    /// Return (bytes of the key, value) of each row of TSV, or None if a row has another than the plain form.
+    fn plain_rows<'py>(&self, block: &Bound<'py, PyBytes>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let data = block.as_bytes();
+        rows::pairs(
+            block.py(),
+            data,
+            &self.columns,
+            self.max_key,
+            self.max_value,
+        )
     }
 
     /// Return (bytes of the key, value) for each pair, both checked.
@@ -141,32 +180,29 @@ impl KeyCodec {
         writer: &mut Writer,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        writer.clear();
+        self.write(writer, key)?;
+        self.check_len(key.py(), writer.as_slice().len())?;
+        Ok(PyBytes::new(key.py(), writer.as_slice()))
+    }
+
+    /// Writes a whole key after what is there.
+    fn write(&self, writer: &mut Writer, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let parts = self.parts(key)?;
         if parts.len() != self.columns.len() {
             return Err(self.wrong_arity(parts, ""));
         }
-        self.bytes_of(writer, parts)
+        encode::key(writer, parts, &self.columns)
     }
 
-    fn bytes_of<'py>(
-        &self,
-        writer: &mut Writer,
-        parts: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        writer.clear();
-        encode::key(writer, parts, &self.columns)?;
-        let data = writer.as_slice();
-        if data.len() > self.max_key {
-            return Err(bad_key(
-                parts.py(),
-                format!(
-                    "a key of {} bytes is too long; this engine's limit is {} bytes",
-                    data.len(),
-                    self.max_key
-                ),
-            ));
+    fn check_len(&self, py: Python<'_>, len: usize) -> PyResult<()> {
+        if len <= self.max_key {
+            return Ok(());
         }
-        Ok(PyBytes::new(parts.py(), data))
+        let limit = self.max_key;
+        let message =
+            format!("a key of {len} bytes is too long; this engine's limit is {limit} bytes");
+        Err(bad_key(py, message))
     }
 
     fn parts<'a, 'py>(&self, key: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyTuple>> {
@@ -195,6 +231,24 @@ impl KeyCodec {
             ),
         )
     }
+}
+
+/// Calls `act` with each key of a list, asking for those ahead from memory.
+fn each_key<'py>(
+    keys: &Bound<'py, PyList>,
+    mut act: impl FnMut(&Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    const AHEAD: usize = 8;
+    // Nobody changes the tuple meanwhile.
+    let keys = keys.to_tuple();
+    let keys = keys.as_slice();
+    for (index, key) in keys.iter().enumerate() {
+        if let Some(ahead) = keys.get(index + AHEAD) {
+            fetch(ahead);
+        }
+        act(key)?;
+    }
+    Ok(())
 }
 
 #[cold]

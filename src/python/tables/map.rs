@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::codec::KeyCodec;
 use super::decode;
+use super::packed::PackedKeys;
 use crate::python::errors::raise;
 use crate::python::gil;
 use crate::tables::map::{Bounds, Interval, OrderedMap, Page, Write};
@@ -41,26 +42,43 @@ impl LocalMap {
     fn get_many<'py>(&self, keys: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
         let py = keys.py();
         let keys = keys.to_tuple();
-        let values = PyList::empty(py);
+        let mut values = Vec::with_capacity(keys.len());
         let mut slices = Vec::with_capacity(keys.len().min(CHUNK));
         for chunk in keys.as_slice().chunks(CHUNK) {
             slices.clear();
             for key in chunk {
                 slices.push(key.cast::<PyBytes>()?.as_bytes());
             }
-            let mut page = Page::default();
-            let found = gil::detach(py, || self.map.get_many(&slices, &mut page)).map_err(raise)?;
-            let mut entries = page.iter();
-            for found in found {
-                let entry = if found { entries.next() } else { None };
-                match entry {
-                    Some((_, value)) => values.append(PyBytes::new(py, value))?,
-                    None => values.append(py.None())?,
-                }
-            }
-            py.check_signals()?;
+            self.look_up(py, &slices, |value| {
+                values.push(value.unwrap_or_else(|| py.None().into_bound(py)));
+                Ok(())
+            })?;
         }
-        Ok(values)
+        PyList::new(py, values)
+    }
+
+    /// Return (key, value or None) of each key, whose bytes are in `packed`.
+    fn get_pairs<'py>(
+        &self,
+        keys: &Bound<'py, PyList>,
+        packed: &Bound<'py, PackedKeys>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = keys.py();
+        let packed = packed.get();
+        let keys = keys.to_tuple();
+        let mut pairs = Vec::with_capacity(keys.len());
+        for from in (0..keys.len()).step_by(CHUNK) {
+            let slices = packed.slices(from, CHUNK);
+            let mut names = keys.as_slice()[from..].iter();
+            self.look_up(py, &slices, |value| {
+                let value = value.unwrap_or_else(|| py.None().into_bound(py));
+                if let Some(key) = names.next() {
+                    pairs.push(PyTuple::new(py, [key, &value])?);
+                }
+                Ok(())
+            })?;
+        }
+        PyList::new(py, pairs)
     }
 
     /// Make all writes, (key, value or None) each, as one step.
@@ -219,6 +237,25 @@ impl LocalMap {
             })
         })
         .map_err(raise)
+    }
+}
+
+impl LocalMap {
+    /// Calls `each` with the value of every key, in their order, as objects.
+    fn look_up<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &[&[u8]],
+        mut each: impl FnMut(Option<Bound<'py, PyAny>>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let mut page = Page::default();
+        let found = gil::detach(py, || self.map.get_many(keys, &mut page)).map_err(raise)?;
+        let mut entries = page.iter();
+        for found in found {
+            let entry = if found { entries.next() } else { None };
+            each(entry.map(|(_, value)| PyBytes::new(py, value).into_any()))?;
+        }
+        py.check_signals()
     }
 }
 

@@ -1,12 +1,17 @@
 //! What `atbr.tables` has compiled: the codec of tuple keys, and the ordered map of `local://`.
 
+mod buckets;
 mod codec;
 mod decode;
 mod encode;
 mod frames;
 mod kinds;
 mod map;
+mod packed;
+mod rows;
 
+pub use buckets::bucket_positions;
 pub use codec::{KeyCodec, pack, unpack};
 pub use frames::{postgresql_array, postgresql_copy};
 pub use map::LocalMap;
+pub use packed::PackedKeys;

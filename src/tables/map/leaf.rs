@@ -3,10 +3,9 @@
 //! Slots are in the order of the keys and point into `data`, where an entry is its key and then its value. A value over
 //! [`BIG_VALUE_LEN`] is an allocation of its own that readers share; `data` has its number in the list then.
 
-use std::cmp::Ordering;
-use std::sync::Arc;
-
+use super::shared::Shared;
 use crate::{Error, Result};
+use std::cmp::Ordering;
 
 /// Bytes of `data` at which a leaf is split: a few pages of the processor, moved in well under a microsecond.
 pub const SPLIT_LEN: usize = 4_096;
@@ -24,7 +23,7 @@ pub enum Value<'a> {
     /// In the leaf.
     Inline(&'a [u8]),
     /// An allocation of its own.
-    Apart(&'a Arc<Vec<u8>>),
+    Apart(&'a Shared),
 }
 
 impl<'a> Value<'a> {
@@ -32,7 +31,7 @@ impl<'a> Value<'a> {
     pub fn as_slice(self) -> &'a [u8] {
         match self {
             Value::Inline(slice) => slice,
-            Value::Apart(shared) => shared,
+            Value::Apart(shared) => shared.as_slice(),
         }
     }
 }
@@ -63,7 +62,7 @@ impl Slot {
 pub struct Leaf {
     data: Vec<u8>,
     slots: Vec<Slot>,
-    apart: Vec<Option<Arc<Vec<u8>>>>,
+    apart: Vec<Option<Shared>>,
     /// Bytes of `data` that no slot points to.
     dead: usize,
     /// How many first bytes all keys have in common, at least.
@@ -125,7 +124,18 @@ impl Leaf {
     pub fn touch(&self) -> u32 {
         let quarter = self.len() / 4;
         let read = |index: usize| self.slots.get(index).map_or(0, |slot| slot.head);
-        read(quarter) ^ read(2 * quarter) ^ read(3 * quarter)
+        read(0) ^ read(quarter) ^ read(2 * quarter) ^ read(3 * quarter)
+    }
+
+    /// Reads the first byte of the entry that a search will probably find, and of the first one: as `touch`.
+    pub fn touch_entry(&self, key: &[u8]) -> u8 {
+        let head = head_of(key, self.common);
+        let index = self.slots.partition_point(|slot| slot.head < head);
+        let read = |index: usize| {
+            let at = self.slots.get(index).map(|slot| slot.at as usize);
+            at.and_then(|at| self.data.get(at)).copied().unwrap_or(0)
+        };
+        read(0) ^ read(index)
     }
 
     /// Keeps heads right for a key that is about to be inserted.
@@ -156,21 +166,21 @@ impl Leaf {
 
     /// Bytes of keys and values, those apart included.
     pub fn payload(&self) -> usize {
-        let apart: usize = self.apart.iter().flatten().map(|value| value.len()).sum();
+        let apart: usize = self
+            .apart
+            .iter()
+            .flatten()
+            .map(|value| value.as_slice().len())
+            .sum();
         self.data.len() - self.dead + apart
     }
 
     /// Bytes of memory.
     pub fn allocated(&self) -> usize {
-        let apart: usize = self
-            .apart
-            .iter()
-            .flatten()
-            .map(|value| value.capacity() + size_of::<Vec<u8>>() + 16)
-            .sum();
+        let apart: usize = self.apart.iter().flatten().map(Shared::allocated).sum();
         self.data.capacity()
             + self.slots.capacity() * size_of::<Slot>()
-            + self.apart.capacity() * size_of::<Option<Arc<Vec<u8>>>>()
+            + self.apart.capacity() * size_of::<Option<Shared>>()
             + apart
     }
 
@@ -178,7 +188,7 @@ impl Leaf {
     pub fn put(&mut self, index: usize, replace: bool, key: &[u8], value: &[u8]) -> Result<()> {
         let (shared, value_len, inline) = if value.len() > BIG_VALUE_LEN {
             reserve(&mut self.apart, 1)?;
-            (Some(Arc::new(copied(value)?)), APART, NUMBER_LEN)
+            (Some(Shared::copy_of(value)?), APART, NUMBER_LEN)
         } else {
             (None, value.len() as u32, value.len())
         };
@@ -187,6 +197,9 @@ impl Leaf {
             let start = slot.at as usize + usize::from(slot.key_len);
             self.data[start..][..value.len()].copy_from_slice(value);
             return Ok(());
+        }
+        if self.data.len() + key.len() + inline > u32::MAX as usize {
+            return Err(Error::OutOfMemory);
         }
         reserve(&mut self.data, key.len() + inline)?;
         reserve(&mut self.slots, 1)?;
@@ -214,7 +227,9 @@ impl Leaf {
         } else {
             self.slots.insert(index, slot);
         }
-        self.tidy()
+        // Nothing is lost if there is no memory to tidy up with.
+        let _ = self.tidy();
+        Ok(())
     }
 
     /// Removes the entry at `index`.
@@ -286,7 +301,7 @@ impl Leaf {
                 let number = (self.apart.len() as u32).to_le_bytes();
                 let start = self.data.len() - NUMBER_LEN;
                 self.data[start..].copy_from_slice(&number);
-                self.apart.push(Some(Arc::clone(shared)));
+                self.apart.push(Some(shared.clone()));
             }
             self.slots.push(Slot { at, ..*slot });
         }
@@ -339,7 +354,7 @@ impl Leaf {
 }
 
 /// Makes room by an eighth more than there is, where a Vec of its own would double: leaves are many.
-fn reserve<T>(list: &mut Vec<T>, additional: usize) -> Result<()> {
+pub fn reserve<T>(list: &mut Vec<T>, additional: usize) -> Result<()> {
     if list.capacity() - list.len() >= additional {
         return Ok(());
     }
@@ -360,7 +375,7 @@ fn head_of(key: &[u8], from: usize) -> u32 {
     }
 }
 
-fn copied(value: &[u8]) -> Result<Vec<u8>> {
+pub fn copied(value: &[u8]) -> Result<Vec<u8>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(value.len()).map_err(out_of_memory)?;
     copy.extend_from_slice(value);

@@ -1,8 +1,7 @@
 //! Entries copied out of a map, so that no lock is held while somebody looks at them.
 
-use std::sync::Arc;
-
 use super::leaf::Value;
+use super::shared::Shared;
 use crate::{Error, Result};
 
 /// Some entries, keys and small values in one piece of memory.
@@ -11,7 +10,7 @@ pub struct Page {
     data: Vec<u8>,
     /// Where each entry's key ends, and its value if it is in `data`.
     ends: Vec<(usize, usize)>,
-    apart: Vec<(usize, Arc<Vec<u8>>)>,
+    apart: Vec<(usize, Shared)>,
 }
 
 impl Page {
@@ -36,11 +35,14 @@ impl Page {
             .try_reserve(room)
             .map_err(|_| Error::OutOfMemory)?;
         self.ends.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+        if let Some(Value::Apart(_)) = value {
+            self.apart.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+        }
         self.data.extend_from_slice(key);
         let key_end = self.data.len();
         self.data.extend_from_slice(inline);
         if let Some(Value::Apart(shared)) = value {
-            self.apart.push((self.ends.len(), Arc::clone(shared)));
+            self.apart.push((self.ends.len(), shared.clone()));
         }
         self.ends.push((key_end, self.data.len()));
         Ok(())

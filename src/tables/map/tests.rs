@@ -171,3 +171,34 @@ fn deleting_nearly_all_gives_the_memory_back() {
         map.figures()
     );
 }
+
+#[test]
+fn thinning_out_joins_branches() {
+    let map = OrderedMap::new();
+    let value = [1; 1_000];
+    let key = |i: u64| (i * 2).to_be_bytes();
+    // Four rows a leaf: some dozen branches.
+    for i in 0..20_000 {
+        map.write(&[(&key(i), Some(&value))]).unwrap();
+    }
+    let before = map.figures().allocated;
+    // All but one row in a thousand, one after the other and then by ranges, so that every branch shrinks by itself.
+    for i in (0..20_000).filter(|i| i % 1_000 != 0) {
+        if i % 1_000 < 500 {
+            assert_eq!(map.remove_many(&[&key(i)]), 1);
+        } else if i % 1_000 == 500 {
+            let (low, high) = (key(i), key(i + 500));
+            let half = Interval {
+                low: &low,
+                high: Some(&high),
+            };
+            assert_eq!(map.remove_range(half), 500);
+        }
+    }
+    assert_eq!(map.len(), 20);
+    for i in 0..20_000 {
+        assert_eq!(map.get(&key(i), |_| ()).is_some(), i % 1_000 == 0, "{i}");
+    }
+    let after = map.figures().allocated;
+    assert!(after < before / 50, "{after} of {before}");
+}

@@ -1,10 +1,7 @@
 //! The ordered map without a lock: leaves under the lower bounds of their keys.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included, Unbounded};
-
-use super::bound::{LowerBound, Place, Probe, up_to};
-use super::leaf::{Leaf, Value};
+use super::index::{Index, Position};
+use super::leaf::{Leaf, Value, copied};
 use super::page::Page;
 use crate::tables::MAX_KEY_LEN;
 use crate::{Error, Result, limits};
@@ -38,7 +35,7 @@ pub struct Bounds {
 /// An ordered map from bytes to bytes. The first leaf's bound is empty, so every key has a leaf once there is one.
 #[derive(Default)]
 pub struct Tree {
-    leaves: BTreeMap<LowerBound, Leaf>,
+    leaves: Index,
     len: usize,
 }
 
@@ -47,18 +44,14 @@ impl Tree {
         self.len
     }
 
-    /// Bytes of memory, by estimate for the tree above the leaves. O(leaves).
+    /// Bytes of memory. O(leaves).
     pub fn allocated(&self) -> usize {
-        let node = size_of::<LowerBound>() + size_of::<Leaf>();
-        self.leaves
-            .iter()
-            .map(|(bound, leaf)| bound.bytes().len() + 16 + node * 3 / 2 + leaf.allocated())
-            .sum()
+        self.leaves.allocated()
     }
 
     /// Bytes of keys and values. O(leaves).
     pub fn payload(&self) -> usize {
-        self.leaves.values().map(Leaf::payload).sum()
+        self.leaves.leaves().map(Leaf::payload).sum()
     }
 
     /// The value of a key. O(log n).
@@ -68,119 +61,93 @@ impl Tree {
 
     /// The leaf that has a key, if one has it. O(log n).
     pub fn leaf_of(&self, key: &[u8]) -> Option<&Leaf> {
-        let below = self
-            .leaves
-            .range::<dyn Place, _>(up_to(&Probe::new(key)))
-            .next_back();
-        below.map(|(_, leaf)| leaf)
+        self.leaves.find(key).map(|at| self.leaves.leaf(at))
     }
 
-    /// Sets the value of a key; true if the key is new. O(log n).
+    /// Sets the value of a key; true if the key is new. Nothing is changed if memory runs out. O(log n).
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<bool> {
         if key.len() > MAX_KEY_LEN {
             return Err(Error::KeyTooLong(key.len()));
         }
         limits::check_value(value.len())?;
         if self.leaves.is_empty() {
-            self.leaves.insert(LowerBound::default(), Leaf::default());
+            self.leaves.begin()?;
         }
-        let mut below = self
-            .leaves
-            .range_mut::<dyn Place, _>(up_to(&Probe::new(key)));
-        let Some((bound, leaf)) = below.next_back() else {
+        let Some(at) = self.leaves.find(key) else {
             return Ok(false);
         };
+        let leaf = self.leaves.leaf_mut(at);
         let found = leaf.find(key);
         let index = found.unwrap_or_else(|index| index);
         leaf.put(index, found.is_ok(), key, value)?;
         self.len += usize::from(found.is_err());
         if leaf.is_full() {
             let at_end = index + 1 == leaf.len();
-            let bound = bound.clone();
-            self.split(&bound, at_end)?;
+            // Without memory the leaf is larger for a while.
+            let _ = self.split(at, at_end);
         }
         Ok(found.is_err())
     }
 
-    fn split(&mut self, bound: &LowerBound, at_end: bool) -> Result<()> {
-        let is_last = self
-            .leaves
-            .range::<LowerBound, _>((Excluded(bound), Unbounded))
-            .next()
-            .is_none();
-        let Some(leaf) = self.leaves.get_mut(bound) else {
-            return Ok(());
-        };
-        let (left, right) = leaf.halves(at_end && is_last)?;
+    fn split(&mut self, at: Position, at_end: bool) -> Result<()> {
+        let is_last = self.leaves.next(at).is_none();
+        let (left, right) = self.leaves.leaf(at).halves(at_end && is_last)?;
         // The shortest key that is above the left half and not above the right one.
         let (below, from) = (left.key(left.len() - 1), right.key(0));
         let shared = below.iter().zip(from).take_while(|(a, b)| a == b).count();
-        let between = LowerBound::new(&from[..shared + 1]);
-        *leaf = left;
-        self.leaves.insert(between, right);
-        Ok(())
+        let between = copied(&from[..shared + 1])?;
+        self.leaves.replace(at, left, between, right)
     }
 
     /// Removes a key; true if it was there. O(log n).
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        let mut below = self
-            .leaves
-            .range_mut::<dyn Place, _>(up_to(&Probe::new(key)));
-        let Some((bound, leaf)) = below.next_back() else {
+        let Some(at) = self.leaves.find(key) else {
             return false;
         };
+        let leaf = self.leaves.leaf_mut(at);
         let Ok(index) = leaf.find(key) else {
             return false;
         };
         leaf.remove(index);
         self.len -= 1;
-        let bound = bound.clone();
-        self.join_with_next(&bound);
+        if leaf.len() == 0 && !self.leaves.bound(at).is_empty() {
+            self.leaves.remove(at);
+            return true;
+        }
+        // A join moves leaves, so `at` counts only as long as there was none.
+        let previous = self.leaves.previous(at);
+        if !previous.is_some_and(|previous| self.join_with_next(previous)) {
+            self.join_with_next(at);
+        }
         true
     }
 
-    /// Joins a leaf with the one after it where both together are half a leaf.
-    fn join_with_next(&mut self, bound: &LowerBound) {
-        let mut from = self
-            .leaves
-            .range::<LowerBound, _>((Included(bound), Unbounded));
-        let (Some((_, leaf)), Some((next, right))) = (from.next(), from.next()) else {
-            return;
+    /// Joins a leaf with the one after it where both together are half a leaf; says whether it did.
+    fn join_with_next(&mut self, at: Position) -> bool {
+        let Some(next) = self.leaves.next(at) else {
+            return false;
         };
+        let (leaf, right) = (self.leaves.leaf(at), self.leaves.leaf(next));
         if !leaf.fits_with(right) {
-            return;
+            return false;
         }
         // Without memory both stay as they are.
         let Ok(both) = leaf.joined(right) else {
-            return;
+            return false;
         };
-        let next = next.clone();
-        self.leaves.remove(&next);
-        if let Some(leaf) = self.leaves.get_mut(bound) {
-            *leaf = both;
-        }
+        *self.leaves.leaf_mut(at) = both;
+        self.leaves.remove(next);
+        true
     }
 
-    /// The leaves that may have keys of an interval.
-    fn within<'t>(
-        &'t self,
-        interval: Interval<'_>,
-    ) -> impl DoubleEndedIterator<Item = (&'t LowerBound, &'t Leaf)> {
-        let empty = Probe::new(&[]);
-        let first: &dyn Place = self
-            .leaves
-            .range::<dyn Place, _>(up_to(&Probe::new(interval.low)))
-            .next_back()
-            .map_or(&empty, |(bound, _)| bound);
-        // A bound below the first one would be no range, which BTreeMap does not take: an interval that ends within the
-        // first leaf has that leaf alone.
-        let end = Probe::new(interval.high.unwrap_or_default());
-        let high = match interval.high {
-            Some(high) if high > first.bytes() => Excluded(&end as &dyn Place),
-            Some(_) => Included(first),
-            None => Unbounded,
+    /// Where the leaves begin and end that may have keys of an interval which is not empty.
+    fn ends(&self, interval: Interval<'_>) -> Option<(Position, Position)> {
+        let first = self.leaves.find(interval.low)?;
+        let last = match interval.high {
+            Some(high) => self.leaves.find(high)?,
+            None => self.leaves.last()?,
         };
-        self.leaves.range::<dyn Place, _>((Included(first), high))
+        Some((first, last))
     }
 
     fn part_of(leaf: &Leaf, interval: Interval<'_>) -> (usize, usize) {
@@ -191,80 +158,97 @@ impl Tree {
         (from, to.max(from))
     }
 
+    /// Calls `each` with every leaf that may have keys of an interval, in order or in reverse, until it returns false.
+    fn walk(
+        &self,
+        interval: Interval<'_>,
+        reverse: bool,
+        mut each: impl FnMut(&Leaf, usize, usize) -> Result<bool>,
+    ) -> Result<()> {
+        if interval.is_empty() {
+            return Ok(());
+        }
+        let Some((first, last)) = self.ends(interval) else {
+            return Ok(());
+        };
+        let (mut at, end) = if reverse {
+            (last, first)
+        } else {
+            (first, last)
+        };
+        loop {
+            let leaf = self.leaves.leaf(at);
+            let (from, to) = Self::part_of(leaf, interval);
+            if !each(leaf, from, to)? || at == end {
+                return Ok(());
+            }
+            let step = if reverse {
+                self.leaves.previous(at)
+            } else {
+                self.leaves.next(at)
+            };
+            match step {
+                Some(next) => at = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Entries of an interval. O(leaves of the interval).
     pub fn count(&self, interval: Interval<'_>) -> usize {
-        if interval.is_empty() {
-            return 0;
-        }
-        self.within(interval)
-            .map(|(_, leaf)| {
-                let (from, to) = Self::part_of(leaf, interval);
-                to - from
-            })
-            .sum()
+        let mut sum = 0;
+        let counted = self.walk(interval, false, |_, from, to| {
+            sum += to - from;
+            Ok(true)
+        });
+        debug_assert!(counted.is_ok());
+        sum
     }
 
     /// Adds the entries of an interval to `page`, as many as `bounds` lets in. O(log n + entries).
     pub fn fill(&self, interval: Interval<'_>, bounds: Bounds, page: &mut Page) -> Result<()> {
-        if interval.is_empty() {
-            return Ok(());
-        }
-        let mut add = |leaf: &Leaf, index: usize| -> Result<bool> {
-            if page.len() >= bounds.entries {
-                return Ok(false);
+        self.walk(interval, bounds.reverse, |leaf, from, to| {
+            let room = bounds.entries.saturating_sub(page.len());
+            let taken = room.min(to - from);
+            let mut add = |index: usize| {
+                let value = (!bounds.keys_only).then(|| leaf.value(index));
+                page.push(leaf.key(index), value)
+            };
+            if bounds.reverse {
+                (to - taken..to).rev().try_for_each(&mut add)?;
+            } else {
+                (from..from + taken).try_for_each(&mut add)?;
             }
-            let value = (!bounds.keys_only).then(|| leaf.value(index));
-            page.push(leaf.key(index), value)?;
-            Ok(true)
-        };
-        let leaves = self.within(interval).map(|(_, leaf)| leaf);
-        if bounds.reverse {
-            for leaf in leaves.rev() {
-                let (from, to) = Self::part_of(leaf, interval);
-                for index in (from..to).rev() {
-                    if !add(leaf, index)? {
-                        return Ok(());
-                    }
-                }
-            }
-        } else {
-            for leaf in leaves {
-                let (from, to) = Self::part_of(leaf, interval);
-                for index in from..to {
-                    if !add(leaf, index)? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Ok(())
+            Ok(taken < room)
+        })
     }
 
     /// Removes the entries of an interval; returns how many there were. O(leaves of the interval).
     pub fn remove_range(&mut self, interval: Interval<'_>) -> usize {
-        if interval.is_empty() {
-            return 0;
-        }
-        let bounds: Vec<LowerBound> = self
-            .within(interval)
-            .map(|(bound, _)| bound.clone())
-            .collect();
+        let mut at = match interval.is_empty() {
+            true => None,
+            false => self.leaves.find(interval.low),
+        };
         let mut removed = 0;
-        for bound in &bounds {
-            let Some(leaf) = self.leaves.get_mut(bound) else {
-                continue;
-            };
+        while let Some(here) = at {
+            let bound = self.leaves.bound(here);
+            if interval.high.is_some_and(|high| bound >= high) {
+                break;
+            }
+            let keeps_bound = bound.is_empty();
+            let leaf = self.leaves.leaf_mut(here);
             let (from, to) = Self::part_of(leaf, interval);
             removed += to - from;
-            if to - from == leaf.len() && !bound.bytes().is_empty() {
-                self.leaves.remove(bound);
+            at = if to - from == leaf.len() && !keeps_bound {
+                self.leaves.remove(here)
             } else {
                 leaf.remove_range(from, to);
-            }
+                self.leaves.next(here)
+            };
         }
         self.len -= removed;
-        if let Some(bound) = bounds.first() {
-            self.join_with_next(bound);
+        if let Some(at) = self.leaves.find(interval.low) {
+            self.join_with_next(at);
         }
         removed
     }

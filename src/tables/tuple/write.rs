@@ -34,6 +34,11 @@ impl Writer {
         &self.out
     }
 
+    /// What has been written, without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
         self.out.clear();

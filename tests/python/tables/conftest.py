@@ -18,7 +18,16 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Urls]:
         yield Urls(tmp_path_factory.mktemp("sqlite"), stack)
 
 
-@pytest.fixture(params=["local", "sqlite", "postgresql", "redis", "redis+cluster"])
+QUICK = ["local", "sqlite", "postgresql", "redis", "redis+cluster"]
+
+
+@pytest.fixture(params=[*QUICK, "cassandra"])
+def any_url(request: pytest.FixtureRequest, urls: Urls) -> str:
+    """Each engine."""
+    return urls[request.param]
+
+
+@pytest.fixture(params=QUICK)
 def url(request: pytest.FixtureRequest, urls: Urls) -> str:
     """Each engine that starts in a second or two."""
     return urls[request.param]

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 import engines
 
 STARTERS: dict[str, Callable[[], Any]] = {
-    "postgresql": engines.PostgreSQL,
+    "postgresql": lambda: engines.PostgreSQL(password="p@ss/w0rd"),
     "redis": engines.Redis,
     "redis+cluster": engines.RedisCluster,
-    "cassandra": engines.Cassandra,
+    "cassandra": lambda: engines.Cassandra(login=True),
 }
 DRIVERS = {
     "postgresql": "psycopg",
@@ -47,10 +47,17 @@ class Urls:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
+        self._engines: dict[str, Any] = {}
         self._urls = {"local": "local://tests", "sqlite": f"sqlite:///{folder}/tables.db"}
 
     def __getitem__(self, engine: str) -> str:
         if engine not in self._urls:
             need(engine)
-            self._urls[engine] = self._stack.enter_context(STARTERS[engine]()).url
+            self._engines[engine] = self._stack.enter_context(STARTERS[engine]())
+            self._urls[engine] = self._engines[engine].url
         return self._urls[engine]
+
+    def engine(self, name: str) -> Any:
+        """What runs behind a URL."""
+        assert self[name]
+        return self._engines[name]

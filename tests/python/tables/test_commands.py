@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
-from atbr.tables import ConfigurationError, SchemaMismatch, connect
+from atbr.tables import ConfigurationError, NotSupported, SchemaMismatch, connect
 from atbr.tables.__main__ import main
 from atbr.tables.copying import copy
 from atbr.tables.loading import Part, State, load_parts, parts_of
-from atbr.tables.rows import RowError
+from atbr.tables.rows import RowError, parse, readers_of
 
 
 @pytest.fixture
-def db(url: str) -> Any:
-    with connect(url, namespace=f"n{uuid.uuid4().hex[:12]}") as opened:
+def db(any_url: str) -> Any:
+    with connect(any_url, namespace=f"n{uuid.uuid4().hex[:12]}") as opened:
         yield opened
         opened.delete_namespace()
 
@@ -128,7 +130,7 @@ def test_a_load_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> Non
     report = load_parts(db["t"], parts, 4, state=state)
     assert report.skipped_parts == done
     assert len(db["t"]) == 4_000 - before
-    with pytest.raises(ConfigurationError, match="another load"):
+    with pytest.raises(ConfigurationError, match="something else"):
         State(state_path, {"load": 2})
 
 
@@ -183,9 +185,122 @@ def test_a_namespace_is_copied_to_every_engine(db: Any, tmp_path: Path) -> None:
         copy(source, other, ["none"])
 
 
-def test_the_copy_command_counts_what_it_copied(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_interrupted_copy_goes_on_beyond_the_last_copied_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from atbr.tables.backends.sqlite import SqliteBackend
+
+    monkeypatch.chdir(tmp_path)
+    one, two = (f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two"))
+    rows = [((f"k{i:06}",), b"%d" % i) for i in range(50_000)]
+    with connect(one) as db:
+        db.setup_namespace({"t": (str,), "u": (str,)})
+        db["t"].put_many(rows)
+        db["u"].put_many(rows[:10])
+    whole, written = SqliteBackend.put_many, []
+
+    def failing(self: Any, table: str, pairs: Any, ttl: Any = None) -> None:
+        if len(written) == 1:
+            raise OSError("the disk went away")
+        written.append(len(pairs))
+        whole(self, table, pairs, ttl)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteBackend, "put_many", failing)
+        assert main(["copy", one, two, "--quiet"]) == 1
+    assert "the disk went away" in capsys.readouterr().err
+    assert (tmp_path / "atbr.default.atbr-copy").exists()
+    # Another copy does not go on with this one's state.
+    assert main(["copy", one, two, "--quiet", "--to-namespace", "other"]) == 1
+    assert "is of something else" in capsys.readouterr().err
+    with connect(two) as db:
+        first = len(db["t"])
+        assert first == written[0] < len(rows)
+        # What is copied already is not read again.
+        del db["t"][("k000000",)]
+    assert main(["copy", one, two, "--quiet"]) == 0
+    assert capsys.readouterr().out == "t\t50000\nu\t10\n"
+    with connect(two) as db:
+        assert list(db["t"].items()) == rows[1:]
+        assert len(db["u"]) == 10
+    assert not (tmp_path / "atbr.default.atbr-copy").exists()
+
+
+def test_what_expires_expires_in_the_copy_or_is_refused(urls: Any) -> None:
+    names = [f"n{uuid.uuid4().hex[:12]}" for _ in range(2)]
+    with (
+        connect(urls["cassandra"], namespace=names[0]) as source,
+        connect(urls["cassandra"], namespace=names[1]) as target,
+    ):
+        source.setup_namespace({"t": (str, int)})
+        source["t"].put_many([(("stays", i), b"v") for i in range(300)])
+        source["t"].put_many([(("goes", i), b"v") for i in range(300)], ttl=3_600)
+        source["t"].put(("soon", 1), b"v", ttl=7_200)
+        assert copy(source, target) == {"t": 601}
+        assert list(target["t"].items()) == list(source["t"].items())
+        keys = [target["t"]._codec.encode(key) for key in [("stays", 1), ("goes", 1), ("soon", 1)]]
+        stays, goes, soon = target._backend.lifetimes("t", keys)
+        assert stays is None
+        assert 0 < goes <= 3_600 < soon <= 7_200
+        assert target._backend.lifetimes("t", [b"none"]) == [0]
+        local = connect("local://")
+        with pytest.raises(NotSupported, match="rows that expire"):
+            copy(source, local)
+        assert copy(source, local, drop_ttl=True) == {"t": 601}
+        assert len(local["t"]) == 601
+        for db in (source, target):
+            db.delete_namespace()
+
+
+FIELDS = {
+    "str": st.text(st.characters(exclude_characters="\t\n", exclude_categories=["Cs"]), max_size=6),
+    "int": st.one_of(
+        st.integers().map(str),
+        st.sampled_from(["", "-", "+1", "1_0", " 7", "\u0663", "-0", "9" * 19]),
+    ),
+    "float": st.one_of(
+        st.floats(allow_nan=False).map(str),
+        st.sampled_from(["1e400", "-.5", "5.", "nan", "1e", "inf"]),
+    ),
+    "bool": st.sampled_from(["true", "false", "True", "1", ""]),
+    "UUID": st.one_of(
+        st.uuids().map(str), st.uuids().map(lambda u: u.hex), st.just("{" + str(UUID(int=7)) + "}")
+    ),
+}
+KINDS: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "UUID": UUID}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_the_compiled_reader_of_rows_takes_what_the_slow_one_takes(data: Any) -> None:
+    columns = data.draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3))
+    optional = data.draw(st.booleans())
+    row = st.tuples(*(FIELDS[name] for name in columns), st.sampled_from(["", "v", "v\tw"]))
+    rows = data.draw(st.lists(row, max_size=4))
+    block = "".join("\t".join(fields) + "\n" for fields in rows).encode()
+    db = connect("local://")
+    db.setup_namespace({"t": tuple((KINDS[n] | None) if optional else KINDS[n] for n in columns)})
+    table = db["t"]
+    plain = table._codec.plain_rows(block)
+    if plain is None:
+        return
+    slow = parse(block, readers_of("t", table.schema), "f.tsv", 0)
+    assert plain == table._codec.encode_pairs(slow)
+
+
+def test_plain_rows_are_read_by_the_compiled_reader() -> None:
+    db = connect("local://")
+    db.setup_namespace({"t": (str, int, float, bool, UUID, bytes, str | None)})
+    row = "tä\t-7\t1.5e3\ttrue\t6ba7b810-9dad-11d1-80b4-00c04fd430c8\t\\x\t\tv\tw\n".encode()
+    identity = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    key = ("tä", -7, 1500.0, True, identity, b"\\x", None)
+    assert db["t"]._codec.plain_rows(row * 2) == [(db["t"]._codec.encode(key), b"v\tw")] * 2
+
+
+def test_the_copy_command_counts_what_it_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     one, two = (f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two"))
     with connect(one, namespace="here") as db:
         db.setup_namespace({"t": (str,)})

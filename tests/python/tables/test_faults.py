@@ -91,6 +91,48 @@ def test_an_engine_that_no_longer_answers_holds_nobody(engine: Any) -> None:
         assert db["t"].get(("k", 1)) == b"v"
 
 
+def test_a_cassandra_that_no_longer_answers_holds_nobody(urls: Any) -> None:
+    url = urls["cassandra"]
+    with prepared(url, timeout=30) as db:
+        db.delete_namespace()
+    with (
+        prepared(url, timeout=30, retry_for=60) as patient,
+        connect(url, namespace="faults", timeout=1, retry_for=0.3) as db,
+    ):
+        calls = every_call(db)
+        calls["get"]()
+        engine = urls.engine("cassandra")
+        engine.pause()
+        try:
+            for name in ("get", "put_many", "scan", "increment"):
+                start = time.monotonic()
+                with pytest.raises(BackendUnavailable):
+                    calls[name]()
+                assert time.monotonic() - start < 20, name
+        finally:
+            engine.go_on()
+        # The handle that repeats for longer goes on by itself.
+        assert patient["t"].get(("k", 2)) == b"v"
+        patient.delete_namespace()
+
+
+def test_what_has_a_ttl_on_cassandra_is_gone_after_it(urls: Any) -> None:
+    with connect(urls["cassandra"], namespace="expiry") as db:
+        db.setup_namespace({"t": (str, int)})
+        table = db["t"]
+        table.put(("long", 0), b"v", ttl=3_600)
+        table.put_many([(("stays", i), b"v") for i in range(5)])
+        table.put(("short", 0), b"v", ttl=1)
+        table.put_many([(("short", i), b"v") for i in range(1, 40)], ttl=1)
+        deadline = time.monotonic() + 60
+        while len(table) > 6:
+            assert time.monotonic() < deadline, "nothing expires"
+        assert list(table) == [("long", 0), *(("stays", i) for i in range(5))]
+        assert table.get(("short", 0)) is None
+        assert table.compare_and_set(("short", 0), None, b"new")
+        db.delete_namespace()
+
+
 def test_calls_go_on_when_an_engine_comes_back(engine: Any) -> None:
     with prepared(engine.url, retry_for=60, timeout=5) as db:
         engine.kill()
@@ -236,7 +278,7 @@ def _in_child(db: Database, number: int) -> None:
 
 def test_a_forked_child_has_connections_of_its_own(urls: Any) -> None:
     context = multiprocessing.get_context("fork")
-    for engine in ("local", "sqlite", "postgresql", "redis"):
+    for engine in ("local", "sqlite", "postgresql", "redis", "redis+cluster", "cassandra"):
         with connect(urls[engine], namespace="forks") as db:
             db.setup_namespace({"t": (str, int)})
             table = db["t"]

@@ -1,62 +1,52 @@
 """cassandra://h1,h2/keyspace: cassandra-driver, prepared and token-aware; one step by lightweight transactions.
 
 The tables of a namespace are one table of Cassandra, PRIMARY KEY ((t, b), k): Cassandra wants few tables, and making
-one takes it seconds. t is the table's name and b the bucket.
+one takes it seconds. t is the name of the table and b the bucket. The name of their common table changes when the
+namespace is deleted and made anew, so that other handles notice.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, RequestExecutionException
-from cassandra.cluster import (
-    EXEC_PROFILE_DEFAULT,
-    Cluster,
-    ExecutionProfile,
-    NoHostAvailable,
-    Session,
-)
 from cassandra.concurrent import execute_concurrent
-from cassandra.connection import ConnectionException
-from cassandra.policies import (
-    DCAwareRoundRobinPolicy,
-    FallthroughRetryPolicy,
-    RoundRobinPolicy,
-    TokenAwarePolicy,
-)
-from cassandra.query import BatchStatement, BatchType, tuple_factory
+from cassandra.query import BatchStatement, BatchType
 
 from atbr.tables.backend import Backend, Pair, Write, chunks, distinct, pages
+from atbr.tables.backends.cassandra_session import AT_ONCE, CassandraSession, Statement
 from atbr.tables.backends.sqlite import added
-from atbr.tables.buckets import bucket_of, by_bucket, merged
+from atbr.tables.buckets import bucket_of, by_bucket, merged, pairs_by_bucket
 from atbr.tables.config import Config
-from atbr.tables.errors import ConfigurationError, TablesError, unknown_table
+from atbr.tables.errors import ConfigurationError
+from atbr.tables.layouts import Layouts, scanned
 from atbr.tables.ranges import Interval
-from atbr.tables.retry import Retry
 
-T = TypeVar("T")
 BUCKETS = 16
-SERIAL = "serial"
 # A batch within one partition is one write for Cassandra; larger ones gain nothing.
 BATCH_ROWS = 100
 BATCH_BYTES = 256 * 1024
 IN_ROWS = 100
-AT_ONCE = 32
 PAGE_ROWS = 4_000
 LONGEST_TTL = 630_720_000
-Statement = tuple[str, tuple[Any, ...]]
+# The row of a namespace among those of its tables, which all have names.
+NAMESPACE = ""
 
-_GONE = (
-    NoHostAvailable,
-    OperationTimedOut,
-    RequestExecutionException,
-    ConnectionException,
-)
+
+class Layout(NamedTuple):
+    """Where a table is."""
+
+    place: str
+    name: str
+    buckets: int
+
+    def of(self, key: bytes) -> tuple[str, int, bytes]:
+        """Return the primary key."""
+        return self.name, bucket_of(key, self.buckets), key
 
 
 class CassandraBackend(Backend):
@@ -70,244 +60,108 @@ class CassandraBackend(Backend):
     max_value = 16 * 1024 * 1024 - 128 * 1024
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._shown = config.shown
-        name = str(config.options["consistency"]).upper()
-        if name not in ("ONE", "QUORUM", "ALL", "LOCAL_QUORUM", "LOCAL_ONE"):
-            raise ConfigurationError(f"consistency: {name!r} is none of ONE, QUORUM, ALL, LOCAL_*")
-        self._consistency: int = ConsistencyLevel.name_to_value[name]
-        self._keyspace = config.path.strip("/") or "atbr"
-        if not self._keyspace.isidentifier() or len(self._keyspace) > 48:
-            raise ConfigurationError(f"url: {self._keyspace!r} is no name of a keyspace")
         self._wanted: int | None = config.options["buckets"]
         self._space = f"{config.app_name}.{config.namespace}"
+        self._engine = CassandraSession(config)
+        self._layouts: Layouts[Layout] = Layouts(self._look_up)
+
+    def _look_up(self, table: str) -> Layout | None:
+        schemas = self._engine.schemas
+        text = f"SELECT name, types, buckets FROM {schemas} WHERE space = ? AND name IN (?, ?)"
+        rows = self._engine.rows(text, self._space, NAMESPACE, table)
+        found = {name: (types, buckets) for name, types, buckets in rows}
+        if table not in found or NAMESPACE not in found:
+            return None
+        return Layout(found[NAMESPACE][0], table, int(found[table][1]))
+
+    def _new_place(self) -> str:
         # Names of tables have 48 letters, digits and _.
         digest = sha256(self._space.encode()).hexdigest()[:16]
-        words = "".join(c if c.isalnum() else "_" for c in self._space.lower())[:29]
-        self._table = f"{self._keyspace}.t_{digest}_{words}"
-        self._schemas = f"{self._keyspace}.schemas"
-        self._retry = Retry(config.shown, config.options["retry_for"], _is_gone, _never_sent)
-        self._lock = threading.Lock()
-        # Threads of one process take turns at a transaction: those of others are contention enough.
-        self._turns = [threading.Lock() for _ in range(64)]
-        self._closed = False
-        self._process = 0
-        try:
-            self._connect()
-        except Exception as error:
-            raise self._retry.unavailable(error) if _is_gone(error) else error from error
-
-    # -- talking to the engine ---------------------------------------------------------------------
-
-    def _connect(self) -> None:
-        options = self._config.options
-        places = self._config.host_ports(9042)
-        if len({port for _, port in places}) > 1:
-            raise ConfigurationError("storage_addresses: nodes of Cassandra have one port")
-        data_center = options["local_dc"]
-        near = DCAwareRoundRobinPolicy(data_center) if data_center else RoundRobinPolicy()
-        common = {
-            "load_balancing_policy": TokenAwarePolicy(near),
-            "consistency_level": self._consistency,
-            "request_timeout": options["timeout"],
-            "row_factory": tuple_factory,
-        }
-        login = {}
-        if self._config.user is not None:
-            from cassandra.auth import PlainTextAuthProvider
-
-            login["auth_provider"] = PlainTextAuthProvider(
-                self._config.user, self._config.password or ""
-            )
-        cluster = Cluster(
-            [host for host, _ in places],
-            port=places[0][1],
-            execution_profiles={
-                EXEC_PROFILE_DEFAULT: ExecutionProfile(**common),
-                # The driver would send a transaction that got no answer to the next node.
-                SERIAL: ExecutionProfile(
-                    retry_policy=FallthroughRetryPolicy(),
-                    serial_consistency_level=ConsistencyLevel.SERIAL,
-                    **common,
-                ),
-            },
-            connect_timeout=options["timeout"],
-            **login,
-        )
-        try:
-            session = cluster.connect()
-            session.default_fetch_size = None
-            replication = (
-                f"{{'class': 'SimpleStrategy', 'replication_factor': {options['replication']}}}"
-            )
-            session.execute(
-                f"CREATE KEYSPACE IF NOT EXISTS {self._keyspace} WITH replication = {replication}"
-            )
-            session.execute(
-                f"CREATE TABLE IF NOT EXISTS {self._schemas} (space text, name text, types text, "
-                "buckets int, PRIMARY KEY ((space), name))"
-            )
-        except BaseException:
-            cluster.shutdown()
-            raise
-        self._cluster, self._session = cluster, session
-        self._prepared: dict[str, Any] = {}
-        self._buckets: dict[str, int] = {}
-        self._process = os.getpid()
-
-    def _live(self) -> Session:
-        if self._closed:
-            raise ValueError(f"{self._shown} is closed")
-        if self._process != os.getpid():
-            # The threads of the parent's session are not here.
-            with self._lock:
-                if self._process != os.getpid():
-                    self._connect()
-        return self._session
-
-    def _statement(self, text: str) -> Any:
-        session = self._live()
-        prepared = self._prepared.get(text)
-        if prepared is None:
-            prepared = session.prepare(text)
-            self._prepared[text] = prepared
-        return prepared
-
-    def _run(self, work: Callable[[], T], *, table: str = "", safe: bool = True) -> T:
-        try:
-            return self._retry.call(work, safe=safe)
-        except InvalidRequest as error:
-            if "unconfigured table" in str(error) or "does not exist" in str(error):
-                with self._lock:
-                    self._buckets.clear()
-                    self._prepared.clear()
-                raise unknown_table(table) from None
-            raise TablesError(f"{self._shown}: {error}") from error
-
-    def _rows(self, table: str, text: str, *values: Any) -> list[Any]:
-        def work() -> list[Any]:
-            return list(self._live().execute(self._statement(text), values))
-
-        return self._run(work, table=table)
-
-    def _all(self, table: str, statements: list[Statement]) -> list[list[Any]]:
-        """Return the rows of statements that are safe to repeat, sent some at a time."""
-        if len(statements) == 1:
-            text, values = statements[0]
-            return [self._rows(table, text, *values)]
-
-        def work() -> list[list[Any]]:
-            pairs = [(self._statement(text), values) for text, values in statements]
-            answers = execute_concurrent(self._live(), pairs, concurrency=AT_ONCE)
-            return [list(answer.result_or_exc) for answer in answers]
-
-        return self._run(work, table=table) if statements else []
-
-    def _transaction(self, table: str, key: bytes, text: str, *values: Any) -> bool:
-        """Return whether a lightweight transaction has been applied."""
-
-        def work() -> bool:
-            statement = self._statement(text)
-            rows = self._live().execute(statement, values, execution_profile=SERIAL)
-            applied: bool = rows.one()[0]
-            return applied
-
-        with self._turns[bucket_of(key, len(self._turns))]:
-            return self._run(work, table=table, safe=False)
-
-    def _count(self, table: str) -> int:
-        """Return how many buckets a table has."""
-        known = self._buckets.get(table)
-        if known is None:
-            text = f"SELECT buckets FROM {self._schemas} WHERE space = ? AND name = ?"
-            rows = self._rows(table, text, self._space, table)
-            if not rows:
-                raise unknown_table(table)
-            known = int(rows[0][0])
-            self._buckets[table] = known
-        return known
-
-    def _place(self, table: str, key: bytes) -> tuple[str, int, bytes]:
-        return table, bucket_of(key, self._count(table)), key
+        words = "".join(c if c.isalnum() else "_" for c in self._space.lower())[:20]
+        return f"{self._engine.keyspace}.t_{digest}_{secrets.token_hex(4)}_{words}"
 
     # -- the contract ------------------------------------------------------------------------------
 
     def schemas(self) -> dict[str, str]:
-        text = f"SELECT name, types FROM {self._schemas} WHERE space = ?"
-        return dict(self._rows("", text, self._space))
+        text = f"SELECT name, types FROM {self._engine.schemas} WHERE space = ?"
+        return {name: types for name, types in self._engine.rows(text, self._space) if name}
 
     def create(self, tables: dict[str, str]) -> None:
-        missing = {name: text for name, text in tables.items() if name not in self.schemas()}
-        buckets = self._wanted or BUCKETS
-
-        def make() -> None:
-            self._live().execute(
-                f"CREATE TABLE IF NOT EXISTS {self._table} "
-                "(t text, b int, k blob, v blob, PRIMARY KEY ((t, b), k))"
-            )
-
+        stored = self.schemas()
+        missing = {name: text for name, text in tables.items() if name not in stored}
+        insert = f"INSERT INTO {self._engine.schemas} (space, name, types, buckets) "
+        insert += "VALUES (?, ?, ?, ?) IF NOT EXISTS"
         if missing:
-            self._run(make)
-        insert = f"INSERT INTO {self._schemas} (space, name, types, buckets) VALUES (?, ?, ?, ?) "
-        for name, text in missing.items():
+            self._engine.rows(insert, self._space, NAMESPACE, self._new_place(), 0)
+            text = f"SELECT types FROM {self._engine.schemas} WHERE space = ? AND name = ?"
+            [[place]] = self._engine.rows(text, self._space, NAMESPACE)
+            columns = "(t text, b int, k blob, v blob, PRIMARY KEY ((t, b), k))"
+            # A replica that died is asked until the others notice; another one is asked after this.
+            patience = "WITH speculative_retry = '250ms'"
+            make = f"CREATE TABLE IF NOT EXISTS {place} {columns} {patience}"
+            self._engine.run(lambda: self._engine.live().execute(make))
+            buckets = self._wanted or BUCKETS
+            rows = [(self._space, name, types, buckets) for name, types in missing.items()]
             # Of two programs one is first; a second try after a lost answer changes nothing.
-            values = (self._space, name, text, buckets)
-            self._all("", [(insert + "IF NOT EXISTS", values)])
+            for at in range(0, len(rows), BATCH_ROWS):
+                some = rows[at : at + BATCH_ROWS]
+                if not self._engine.transaction_of(insert, some):
+                    for row in some:
+                        self._engine.rows(insert, *row)
+        self._layouts.forget()
         for name in tables:
-            if self._wanted and self._count(name) != self._wanted:
-                raise ConfigurationError(
-                    f"buckets: table {name!r} has {self._count(name)}, not {self._wanted}"
-                )
+            if self._wanted and self._layouts.of(name).buckets != self._wanted:
+                found = self._layouts.of(name).buckets
+                raise ConfigurationError(f"buckets: table {name!r} has {found}, not {self._wanted}")
 
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        buckets = self._count(table)
+        return self._layouts.call(table, lambda layout: self._get(layout, list(keys)))
+
+    def _get(self, layout: Layout, keys: list[bytes]) -> list[bytes | None]:
+        head = f"SELECT k, v FROM {layout.place} WHERE t = ? AND b = ? AND k"
         if len(keys) == 1:
-            text = f"SELECT v FROM {self._table} WHERE t = ? AND b = ? AND k = ?"
-            rows = self._rows(table, text, *self._place(table, keys[0]))
-            return [rows[0][0] if rows else None]
-        text = f"SELECT k, v FROM {self._table} WHERE t = ? AND b = ? AND k IN ?"
-        statements: list[Statement] = []
-        for number, some in by_bucket(dict.fromkeys(keys), bytes, buckets).items():
-            for at in range(0, len(some), IN_ROWS):
-                statements.append((text, (table, number, some[at : at + IN_ROWS])))
-        found = {row[0]: row[1] for rows in self._all(table, statements) for row in rows}
+            rows = self._engine.rows(f"{head} = ?", *layout.of(keys[0]))
+            return [rows[0][1] if rows else None]
+        answers = self._engine.all_rows(_of_keys(layout, f"{head} IN ?", keys))
+        found = {key: value for rows in answers for key, value in rows}
         return [found.get(key) for key in keys]
 
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
-        text = f"INSERT INTO {self._table} (t, b, k, v) VALUES (?, ?, ?, ?)"
-        more: tuple[int, ...] = ()
-        if ttl is not None:
-            if ttl > LONGEST_TTL:
-                raise ValueError(f"ttl must be at most {LONGEST_TTL} seconds, and is {ttl}")
-            text, more = text + " USING TTL ?", (math.ceil(ttl),)
-        buckets = self._count(table)
+        if ttl is not None and ttl > LONGEST_TTL:
+            raise ValueError(f"ttl must be at most {LONGEST_TTL} seconds, and is {ttl}")
+        more = () if ttl is None else (math.ceil(ttl),)
+        self._layouts.call(table, lambda layout: self._put(layout, pairs, more))
+
+    def _put(self, layout: Layout, pairs: list[Pair], more: tuple[int, ...]) -> None:
+        text = f"INSERT INTO {layout.place} (t, b, k, v) VALUES (?, ?, ?, ?)"
+        text += " USING TTL ?" if more else ""
         if len(pairs) == 1:
-            self._rows(table, text, *self._place(table, pairs[0][0]), pairs[0][1], *more)
+            self._engine.rows(text, *layout.of(pairs[0][0]), pairs[0][1], *more)
             return
         parts = []
-        for number, some in by_bucket(distinct(pairs), _first, buckets).items():
+        for number, some in pairs_by_bucket(distinct(pairs), layout.buckets).items():
             parts += [(number, part) for part in chunks(some, BATCH_ROWS, BATCH_BYTES)]
 
         def batch(number: int, part: list[Pair], statement: Any) -> BatchStatement:
-            batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self._consistency)
+            level = self._engine.consistency
+            batch = BatchStatement(BatchType.UNLOGGED, consistency_level=level)
             for key, value in part:
-                batch.add(statement, (table, number, key, value, *more))
+                batch.add(statement, (layout.name, number, key, value, *more))
             return batch
 
         def work() -> None:
-            statement = self._statement(text)
+            statement = self._engine.statement(text)
             batches = ((batch(number, part, statement), None) for number, part in parts)
-            execute_concurrent(self._live(), batches, concurrency=AT_ONCE)
+            execute_concurrent(self._engine.live(), batches, concurrency=AT_ONCE)
 
-        self._run(work, table=table)
+        self._engine.run(work)
 
     def delete_many(self, table: str, keys: list[bytes]) -> None:
-        text = f"DELETE FROM {self._table} WHERE t = ? AND b = ? AND k IN ?"
-        statements: list[Statement] = []
-        for number, some in by_bucket(dict.fromkeys(keys), bytes, self._count(table)).items():
-            for at in range(0, len(some), IN_ROWS):
-                statements.append((text, (table, number, some[at : at + IN_ROWS])))
-        self._all(table, statements)
+        def work(layout: Layout) -> None:
+            text = f"DELETE FROM {layout.place} WHERE t = ? AND b = ? AND k IN ?"
+            self._engine.all_rows(_of_keys(layout, text, keys))
+
+        self._layouts.call(table, work)
 
     def write(self, table: str, writes: list[Write]) -> None:
         puts = [(key, value) for key, value in writes if value is not None]
@@ -320,41 +174,60 @@ class CassandraBackend(Backend):
     def scan(
         self, table: str, interval: Interval, *, reverse: bool, keys_only: bool, limit: int | None
     ) -> Iterator[list[Pair]]:
-        columns = "k" if keys_only else "k, v"
-        order = "DESC" if reverse else "ASC"
-        head = f"SELECT {columns} FROM {self._table} WHERE t = ? AND b = ? AND k >= ?"
-        tail = f" ORDER BY k {order} LIMIT ?"
+        def fetch(layout: Layout, number: int, rest: Interval, size: int) -> list[Pair]:
+            text, values = _select(
+                layout, "k" if keys_only else "k, v", number, rest, reverse, size
+            )
+            rows = self._engine.rows(text, *values)
+            return [(row[0], b"") for row in rows] if keys_only else rows
 
-        def of_bucket(number: int) -> Iterator[list[Pair]]:
-            def fetch(rest: Interval, size: int) -> list[Pair]:
-                high = () if rest.high is None else (rest.high,)
-                text = head + (" AND k < ?" if high else "") + tail
-                rows = self._rows(table, text, table, number, rest.low, *high, size)
-                return [(row[0], b"") for row in rows] if keys_only else rows
+        def begin(layout: Layout) -> tuple[list[Pair] | None, Iterator[list[Pair]]]:
+            scans = [
+                pages(
+                    partial(fetch, layout, number),
+                    interval,
+                    reverse=reverse,
+                    limit=limit,
+                    largest=PAGE_ROWS,
+                )
+                for number in range(layout.buckets)
+            ]
+            found = merged(scans, reverse)
+            return next(found, None), found
 
-            return pages(fetch, interval, reverse=reverse, limit=limit, largest=PAGE_ROWS)
+        return scanned(self._layouts, table, begin)
 
-        return merged([of_bucket(number) for number in range(self._count(table))], reverse)
+    def lifetimes(self, table: str, keys: list[bytes]) -> list[int | None]:
+        def work(layout: Layout) -> list[int | None]:
+            text = f"SELECT k, TTL(v) FROM {layout.place} WHERE t = ? AND b = ? AND k IN ?"
+            answers = self._engine.all_rows(_of_keys(layout, text, keys))
+            found = {key: seconds for rows in answers for key, seconds in rows}
+            return [found.get(key, 0) for key in keys]
+
+        return self._layouts.call(table, work)
 
     def count(self, table: str, interval: Interval) -> int:
-        where, ends = _where(interval)
-        text = f"SELECT count(*) FROM {self._table} WHERE t = ? AND b = ?{where}"
-        numbers = range(self._count(table))
-        answers = self._all(table, [(text, (table, number, *ends)) for number in numbers])
+        return self._layouts.call(table, lambda layout: self._count(layout, interval))
+
+    def _count(self, layout: Layout, interval: Interval) -> int:
+        head = f"SELECT count(*) FROM {layout.place}"
+        answers = self._engine.all_rows(_of_buckets(layout, head, interval))
         return sum(int(rows[0][0]) for rows in answers)
 
     def delete_range(self, table: str, interval: Interval) -> int:
-        removed = self.count(table, interval)
-        if removed:
-            where, ends = _where(interval)
-            text = f"DELETE FROM {self._table} WHERE t = ? AND b = ?{where}"
-            numbers = range(self._count(table))
-            self._all(table, [(text, (table, number, *ends)) for number in numbers])
-        return removed
+        def work(layout: Layout) -> int:
+            removed = self._count(layout, interval)
+            if removed:
+                self._engine.all_rows(_of_buckets(layout, f"DELETE FROM {layout.place}", interval))
+            return removed
+
+        return self._layouts.call(table, work)
 
     def clear(self, table: str) -> None:
-        text = f"DELETE FROM {self._table} WHERE t = ? AND b = ?"
-        self._all(table, [(text, (table, number)) for number in range(self._count(table))])
+        def work(layout: Layout) -> None:
+            self._engine.all_rows(_of_buckets(layout, f"DELETE FROM {layout.place}", Interval()))
+
+        self._layouts.call(table, work)
 
     def pop(self, table: str, key: bytes) -> bytes | None:
         while True:
@@ -365,18 +238,21 @@ class CassandraBackend(Backend):
     def compare_and_set(
         self, table: str, key: bytes, expected: bytes | None, new: bytes | None
     ) -> bool:
-        place = self._place(table, key)
-        where = "WHERE t = ? AND b = ? AND k = ?"
-        if expected is None:
+        if expected is None and new is None:
+            return self.get_many(table, [key]) == [None]
+
+        def work(layout: Layout) -> bool:
+            where, place = "WHERE t = ? AND b = ? AND k = ?", layout.of(key)
+            if expected is None:
+                text = f"INSERT INTO {layout.place} (t, b, k, v) VALUES (?, ?, ?, ?) IF NOT EXISTS"
+                return self._engine.transaction(key, text, *place, new)
             if new is None:
-                return self.get_many(table, [key]) == [None]
-            text = f"INSERT INTO {self._table} (t, b, k, v) VALUES (?, ?, ?, ?) IF NOT EXISTS"
-            return self._transaction(table, key, text, *place, new)
-        if new is None:
-            text = f"DELETE FROM {self._table} {where} IF v = ?"
-            return self._transaction(table, key, text, *place, expected)
-        text = f"UPDATE {self._table} SET v = ? {where} IF v = ?"
-        return self._transaction(table, key, text, new, *place, expected)
+                text = f"DELETE FROM {layout.place} {where} IF v = ?"
+                return self._engine.transaction(key, text, *place, expected)
+            text = f"UPDATE {layout.place} SET v = ? {where} IF v = ?"
+            return self._engine.transaction(key, text, new, *place, expected)
+
+        return self._layouts.call(table, work)
 
     def increment(self, table: str, key: bytes, delta: int) -> int:
         while True:
@@ -386,36 +262,51 @@ class CassandraBackend(Backend):
                 return total
 
     def drop_namespace(self) -> None:
-        def work() -> None:
-            session = self._live()
-            session.execute(f"DROP TABLE IF EXISTS {self._table}")
-            session.execute(f"DELETE FROM {self._schemas} WHERE space = %s", (self._space,))
+        schemas = self._engine.schemas
+        text = f"SELECT types FROM {schemas} WHERE space = ? AND name = ?"
+        places = [place for [place] in self._engine.rows(text, self._space, NAMESPACE)]
 
-        self._run(work)
-        with self._lock:
-            self._buckets.clear()
-            self._prepared.clear()
+        def work() -> None:
+            session = self._engine.live()
+            # The list goes last: whoever is interrupted here can begin again.
+            for place in places:
+                session.execute(f"DROP TABLE IF EXISTS {place}")
+            session.execute(f"DELETE FROM {schemas} WHERE space = %s", (self._space,))
+
+        self._engine.run(work)
+        self._layouts.forget()
 
     def close(self) -> None:
-        if not self._closed and self._process == os.getpid():
-            self._cluster.shutdown()
-        self._closed = True
+        self._engine.close()
 
 
-def _first(pair: Pair) -> bytes:
-    return pair[0]
+def _of_keys(layout: Layout, text: str, keys: list[bytes]) -> list[Statement]:
+    """Return statements on a hundred keys of a bucket each."""
+    wanted = list(dict.fromkeys(keys))
+    return [
+        (text, (layout.name, number, some[at : at + IN_ROWS]))
+        for number, some in by_bucket(wanted, wanted, layout.buckets).items()
+        for at in range(0, len(some), IN_ROWS)
+    ]
+
+
+def _of_buckets(layout: Layout, head: str, interval: Interval) -> list[Statement]:
+    """Return a statement on each bucket's part of an interval."""
+    where, ends = _where(interval)
+    text = f"{head} WHERE t = ? AND b = ?{where}"
+    return [(text, (layout.name, number, *ends)) for number in range(layout.buckets)]
+
+
+def _select(
+    layout: Layout, columns: str, number: int, rest: Interval, reverse: bool, size: int
+) -> Statement:
+    where, ends = _where(rest)
+    order = "DESC" if reverse else "ASC"
+    text = f"SELECT {columns} FROM {layout.place} WHERE t = ? AND b = ?{where}"
+    return f"{text} ORDER BY k {order} LIMIT ?", (layout.name, number, *ends, size)
 
 
 def _where(interval: Interval) -> tuple[str, tuple[bytes, ...]]:
     if interval.high is None:
         return (" AND k >= ?", (interval.low,)) if interval.low else ("", ())
     return " AND k >= ? AND k < ?", (interval.low, interval.high)
-
-
-def _is_gone(error: Exception) -> bool:
-    return isinstance(error, _GONE) and not isinstance(error, InvalidRequest)
-
-
-def _never_sent(_error: Exception) -> bool:
-    # A transaction may be found unavailable in its second half, so no error is proof.
-    return False

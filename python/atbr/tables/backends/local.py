@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from atbr._core import KeyCodec, LocalMap
+from atbr._core import KeyCodec, LocalMap, PackedKeys
 from atbr.tables.backend import Backend, Page, Pair, Write, paged, pages
 from atbr.tables.config import Config
 from atbr.tables.errors import unknown_table
@@ -59,6 +59,12 @@ class LocalBackend(Backend):
 
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._map(table).get_many(list(keys))
+
+    def encoded(self, codec: KeyCodec, keys: list[Any]) -> PackedKeys:
+        return codec.pack_many(keys)
+
+    def pairs_of(self, table: str, keys: list[Any], encoded: PackedKeys) -> list[tuple[Any, Any]]:
+        return self._map(table).get_pairs(keys, encoded)
 
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
         self.refuse_ttl(ttl)

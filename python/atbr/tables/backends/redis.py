@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -14,11 +14,13 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
 from redis.retry import Retry as DriversRetry
 
+from atbr._core import bucket_positions
 from atbr.tables.backend import Backend, Pair, Write, chunks, pages
 from atbr.tables.backends import redis_scripts as scripts
-from atbr.tables.buckets import bucket_of, by_bucket, merged
+from atbr.tables.buckets import bucket_of, by_bucket, merged, pairs_by_bucket
 from atbr.tables.config import Config
-from atbr.tables.errors import ConfigurationError, TablesError, unknown_table
+from atbr.tables.errors import ConfigurationError, TablesError
+from atbr.tables.layouts import Layouts, StaleLayout, scanned
 from atbr.tables.ranges import Interval
 from atbr.tables.retry import Retry
 
@@ -26,7 +28,10 @@ T = TypeVar("T")
 # On a cluster enough buckets for some ten masters; on one server one, which needs no merging.
 CLUSTER_BUCKETS = 16
 PAGE_ROWS = 4_000
+AT_ONCE = 1_000
 Command = tuple[Any, ...]
+# The hash and the sorted set.
+Bucket = tuple[str, str]
 
 # The driver has no types for these two.
 _NODE: Any = ClusterNode
@@ -62,8 +67,7 @@ class RedisBackend(Backend):
         self._wanted: int | None = config.options["buckets"]
         self._space = f"atbr:{{{config.app_name}.{config.namespace}}}"
         self._tables = f"{config.app_name}.{config.namespace}"
-        self._buckets: dict[str, list[tuple[str, str]]] = {}
-        self._lock = threading.Lock()
+        self._layouts: Layouts[list[Bucket]] = Layouts(self._look_up)
         self._closed = False
         self._retry = Retry(config.shown, config.options["retry_for"], _is_gone, _never_sent)
         try:
@@ -84,6 +88,10 @@ class RedisBackend(Backend):
             # Repeating is ours: the driver would repeat an increment, too.
             "retry": DriversRetry(NoBackoff(), 0),
         }
+        if config.options["ca"]:
+            if not config.secure:
+                raise ConfigurationError("ca: it is for TLS, rediss:// or rediss+cluster://")
+            common["ssl_ca_certs"] = config.options["ca"]
         places = config.host_ports(6379)
         if self._cluster:
             if config.path.strip("/") not in ("", "0"):
@@ -119,6 +127,8 @@ class RedisBackend(Backend):
             return self._retry.call(work, safe=safe)
         except redis.ResponseError as error:
             text = str(error)
+            if text.endswith(scripts.GONE):
+                raise StaleLayout(f"{self._shown}: {text}") from None
             if "not an integer" in text:
                 raise ValueError("value is not a decimal 64-bit integer") from None
             if "overflow" in text:
@@ -146,29 +156,30 @@ class RedisBackend(Backend):
         slot = key_slot(str(command[3] if command[0] == "EVAL" else command[1]).encode())
         return {"target_nodes": self._client.nodes_manager.get_node_from_slot(slot)}
 
-    def _script(self, text: str, bucket: tuple[str, str], *values: Any, safe: bool) -> Any:
+    def _script(self, text: str, bucket: Bucket, *values: Any, safe: bool) -> Any:
         return self._run(
             lambda: self._client.execute_command(*_eval(text, bucket, *values)), safe=safe
         )
 
-    def _keys(self, table: str) -> list[tuple[str, str]]:
-        """Return the hash and the sorted set of each bucket."""
-        known = self._buckets.get(table)
-        if known is None:
-            count = self._run(
-                lambda: self._client.execute_command("HGET", f"{self._space}:buckets", table)
-            )
-            if count is None:
-                raise unknown_table(table)
-            tags = [f"atbr:{{{self._tables}.{table}:{number}}}" for number in range(int(count))]
-            known = [(f"{tag}:h", f"{tag}:z") for tag in tags]
-            with self._lock:
-                self._buckets[table] = known
-        return known
+    def _on_key(self, table: str, text: str, key: bytes, *values: Any) -> Any:
+        """Run a script that is not safe to repeat on the bucket of a key."""
 
-    def _bucket(self, table: str, key: bytes) -> tuple[str, str]:
-        keys = self._keys(table)
-        return keys[bucket_of(key, len(keys))]
+        def work(buckets: list[Bucket]) -> Any:
+            bucket = buckets[bucket_of(key, len(buckets))]
+            return self._script(text, bucket, key, *values, safe=False)
+
+        return self._layouts.call(table, work)
+
+    def _look_up(self, table: str) -> list[Bucket] | None:
+        """Return the hash and the sorted set of each bucket, as the engine knows them."""
+        place = f"{self._space}:buckets"
+        stored = self._run(lambda: self._client.execute_command("HGET", place, table))
+        return None if stored is None else self._buckets_of(table, stored)
+
+    def _buckets_of(self, table: str, stored: bytes) -> list[Bucket]:
+        count, _, generation = stored.decode().partition(":")
+        tag = f"atbr:{{{self._tables}.{table}.{generation}"
+        return [(f"{tag}:{number}}}:h", f"{tag}:{number}}}:z") for number in range(int(count))]
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -177,51 +188,66 @@ class RedisBackend(Backend):
         return {name.decode(): text.decode() for name, text in found.items()}
 
     def create(self, tables: dict[str, str]) -> None:
-        buckets = self._wanted or (CLUSTER_BUCKETS if self._cluster else 1)
-        names = list(tables)
-        commands: list[Command] = [
-            ("HSETNX", f"{self._space}:buckets", name, buckets) for name in names
-        ]
-        commands += [("HSETNX", f"{self._space}:schemas", name, tables[name]) for name in names]
-        commands += [("HGET", f"{self._space}:buckets", name) for name in names]
-        stored = self._all(commands)[2 * len(names) :]
-        for name, count in zip(names, stored, strict=True):
-            if self._wanted and int(count) != self._wanted:
-                raise ConfigurationError(
-                    f"buckets: table {name!r} has {int(count)}, not {self._wanted}"
-                )
+        registry, names = f"{self._space}:buckets", list(tables)
+        count = self._wanted or (CLUSTER_BUCKETS if self._cluster else 1)
+        # Buckets made anew have names of their own, so that nobody takes what was deleted for them.
+        ours = f"{count}:{secrets.token_hex(4)}".encode()
+        if not names:
+            return
+        [stored] = self._all([("HMGET", registry, *names)])
+        # Tables that are there are marked again: a server that lost its data may have lost the marks.
+        values = dict(zip(names, (known or ours for known in stored), strict=True))
+        marked = {name: self._buckets_of(name, value) for name, value in values.items()}
+        places = [place for buckets in marked.values() for place, _ in buckets]
+        self._all([("HSET", place, scripts.MARK, b"") for place in places])
+        self._all([("HSETNX", registry, name, value) for name, value in values.items()])
+        self._all([("HSETNX", f"{self._space}:schemas", name, tables[name]) for name in names])
+        [stored] = self._all([("HMGET", registry, *names)])
+        self._layouts.forget()
+        for name, known in zip(names, stored, strict=True):
+            if known != values[name]:
+                # Another program was first.
+                self._all([("UNLINK", *bucket) for bucket in marked[name]])
+            found = len(self._buckets_of(name, known)) if known else 0
+            if self._wanted and found != self._wanted:
+                raise ConfigurationError(f"buckets: table {name!r} has {found}, not {self._wanted}")
 
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        buckets = self._keys(table)
-        if len(keys) == 1:
-            place = buckets[bucket_of(keys[0], len(buckets))][0]
-            return [self._run(lambda: self._client.execute_command("HGET", place, keys[0]))]
-        if len(buckets) == 1 and len(keys) <= 1_000:
-            values: list[bytes | None] = self._all([("HMGET", buckets[0][0], *keys)])[0]
-            return values
+        return self._layouts.call(table, lambda buckets: self._get(buckets, list(keys)))
+
+    def _get(self, buckets: list[Bucket], keys: list[bytes]) -> list[bytes | None]:
         commands: list[Command] = []
-        asked: list[bytes] = []
-        for number, some in by_bucket(keys, bytes, len(buckets)).items():
-            for at in range(0, len(some), 1_000):
-                part = some[at : at + 1_000]
-                commands.append(("HMGET", buckets[number][0], *part))
-                asked += part
-        values = [value for answer in self._all(commands) for value in answer]
-        if len(buckets) == 1:
-            return values
-        found = dict(zip(asked, values, strict=True))
-        return [found[key] for key in keys]
+        if len(buckets) == 1 or len(keys) == 1:
+            place = buckets[bucket_of(keys[0], len(buckets))][0] if keys else ""
+            for at in range(0, len(keys), AT_ONCE):
+                commands.append(("HMGET", place, *keys[at : at + AT_ONCE], scripts.MARK))
+            answers = self._all(commands)
+            return list(chain.from_iterable(_marked(answer) for answer in answers))
+        places: list[list[int]] = []
+        for number, positions in enumerate(bucket_positions(keys, len(buckets))):
+            for at in range(0, len(positions), AT_ONCE):
+                part = positions[at : at + AT_ONCE]
+                asked = [keys[position] for position in part]
+                commands.append(("HMGET", buckets[number][0], *asked, scripts.MARK))
+                places.append(part)
+        values: list[bytes | None] = [None] * len(keys)
+        for part, answer in zip(places, self._all(commands), strict=True):
+            for position, value in zip(part, _marked(answer), strict=True):
+                values[position] = value
+        return values
 
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
         self.refuse_ttl(ttl)
-        buckets = self._keys(table)
+        self._layouts.call(table, lambda buckets: self._put(buckets, pairs))
+
+    def _put(self, buckets: list[Bucket], pairs: list[Pair]) -> None:
         parts = [
             (buckets[number], part)
-            for number, some in by_bucket(pairs, _first, len(buckets)).items()
+            for number, some in pairs_by_bucket(pairs, len(buckets)).items()
             for part in chunks(some)
         ]
         if not self._cluster:
-            # One server: two commands in a transaction are a fourth faster than a script.
+            # One server: commands in a transaction are a fourth faster than a script.
             for bucket, part in parts:
                 self._run(partial(self._put_part, bucket, part))
             return
@@ -232,21 +258,28 @@ class RedisBackend(Backend):
         for at in range(0, len(commands), 32):
             self._all(commands[at : at + 32])
 
-    def _put_part(self, bucket: tuple[str, str], part: list[Pair]) -> None:
+    def _put_part(self, bucket: Bucket, part: list[Pair]) -> None:
         order: list[Any] = [0] * (2 * len(part))
         order[1::2] = [key for key, _ in part]
         with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.execute_command("HEXISTS", bucket[0], scripts.MARK)
             pipeline.execute_command("HSET", bucket[0], *chain.from_iterable(part))
             pipeline.execute_command("ZADD", bucket[1], *order)
-            pipeline.execute()
+            if not pipeline.execute()[0]:
+                # These names are never used again, so nobody's data go.
+                self._client.execute_command("UNLINK", *bucket)
+                raise StaleLayout(f"{self._shown}: a table is gone")
 
     def delete_many(self, table: str, keys: list[bytes]) -> None:
-        buckets = self._keys(table)
-        commands = []
-        for number, some in by_bucket(keys, bytes, len(buckets)).items():
-            for at in range(0, len(some), 1_000):
-                commands.append(_eval(scripts.DELETE, buckets[number], *some[at : at + 1_000]))
-        self._all(commands)
+        def work(buckets: list[Bucket]) -> None:
+            commands = []
+            for number, some in by_bucket(keys, keys, len(buckets)).items():
+                for at in range(0, len(some), AT_ONCE):
+                    part = some[at : at + AT_ONCE]
+                    commands.append(_eval(scripts.DELETE, buckets[number], *part))
+            self._all(commands)
+
+        self._layouts.call(table, work)
 
     def write(self, table: str, writes: list[Write]) -> None:
         puts = [(key, value) for key, value in writes if value is not None]
@@ -259,7 +292,7 @@ class RedisBackend(Backend):
     def scan(
         self, table: str, interval: Interval, *, reverse: bool, keys_only: bool, limit: int | None
     ) -> Iterator[list[Pair]]:
-        def of_bucket(bucket: tuple[str, str]) -> Iterator[list[Pair]]:
+        def of_bucket(bucket: Bucket) -> Iterator[list[Pair]]:
             def fetch(rest: Interval, size: int) -> list[Pair]:
                 size = min(size, PAGE_ROWS)
                 low, high = _ends(rest)
@@ -275,49 +308,63 @@ class RedisBackend(Backend):
 
             return pages(fetch, interval, reverse=reverse, limit=limit, largest=PAGE_ROWS)
 
-        return merged([of_bucket(bucket) for bucket in self._keys(table)], reverse)
+        def begin(buckets: list[Bucket]) -> tuple[list[Pair] | None, Iterator[list[Pair]]]:
+            found = merged([of_bucket(bucket) for bucket in buckets], reverse)
+            return next(found, None), found
+
+        return scanned(self._layouts, table, begin)
 
     def count(self, table: str, interval: Interval) -> int:
         ends = _ends(interval)
-        return sum(self._all([("ZLEXCOUNT", order, *ends) for _, order in self._keys(table)]))
+
+        def work(buckets: list[Bucket]) -> int:
+            return sum(self._all([_eval(scripts.COUNT, bucket, *ends) for bucket in buckets]))
+
+        return self._layouts.call(table, work)
 
     def delete_range(self, table: str, interval: Interval) -> int:
-        removed = 0
-        for bucket in self._keys(table):
-            # Some thousand keys at a time, because nobody else is served meanwhile.
-            while some := self._script(scripts.DELETE_RANGE, bucket, *_ends(interval), safe=True):
-                removed += some
-        return removed
+        def work(buckets: list[Bucket]) -> int:
+            removed = 0
+            for bucket in buckets:
+                # Some thousand keys at a time, because nobody else is served meanwhile.
+                ends = _ends(interval)
+                while some := self._script(scripts.DELETE_RANGE, bucket, *ends, safe=True):
+                    removed += some
+            return removed
+
+        return self._layouts.call(table, work)
 
     def clear(self, table: str) -> None:
-        self._all([("UNLINK", *bucket) for bucket in self._keys(table)])
+        def work(buckets: list[Bucket]) -> None:
+            self._all([_eval(scripts.CLEAR, bucket) for bucket in buckets])
+
+        self._layouts.call(table, work)
 
     def pop(self, table: str, key: bytes) -> bytes | None:
-        value: bytes | None = self._script(scripts.POP, self._bucket(table, key), key, safe=False)
+        value: bytes | None = self._on_key(table, scripts.POP, key)
         return value
 
     def compare_and_set(
         self, table: str, key: bytes, expected: bytes | None, new: bytes | None
     ) -> bool:
         values = (int(expected is not None), expected or b"", int(new is not None), new or b"")
-        bucket = self._bucket(table, key)
-        answer = self._script(scripts.COMPARE_AND_SET, bucket, key, *values, safe=False)
-        return bool(answer)
+        return bool(self._on_key(table, scripts.COMPARE_AND_SET, key, *values))
 
     def increment(self, table: str, key: bytes, delta: int) -> int:
-        bucket = self._bucket(table, key)
-        return int(self._script(scripts.INCREMENT, bucket, key, delta, safe=False))
+        return int(self._on_key(table, scripts.INCREMENT, key, delta))
 
     def drop_namespace(self) -> None:
-        for table in self.schemas():
-            try:
-                self.clear(table)
-            except TablesError as error:
-                if not isinstance(error, KeyError):
-                    raise
-        self._all([("UNLINK", f"{self._space}:schemas", f"{self._space}:buckets")])
-        with self._lock:
-            self._buckets.clear()
+        registry = f"{self._space}:buckets"
+        stored = self._run(lambda: self._client.execute_command("HGETALL", registry))
+        buckets = [
+            bucket
+            for name, known in stored.items()
+            for bucket in self._buckets_of(name.decode(), known)
+        ]
+        # The list goes last: whoever is interrupted here can begin again.
+        self._all([("UNLINK", *bucket) for bucket in buckets])
+        self._all([("UNLINK", f"{self._space}:schemas", registry)])
+        self._layouts.forget()
 
     def close(self) -> None:
         self._closed = True
@@ -326,12 +373,15 @@ class RedisBackend(Backend):
             self._client.connection_pool.disconnect()
 
 
-def _eval(text: str, bucket: tuple[str, str], *values: Any) -> Command:
+def _eval(text: str, bucket: Bucket, *values: Any) -> Command:
     return ("EVAL", text, 2, *bucket, *values)
 
 
-def _first(pair: Pair) -> bytes:
-    return pair[0]
+def _marked(answer: list[Any]) -> list[Any]:
+    """Return what HMGET found, without the mark of a table that is there, which it asked for last."""
+    if answer.pop() is None:
+        raise StaleLayout
+    return answer
 
 
 def _ends(interval: Interval) -> tuple[bytes, bytes]:

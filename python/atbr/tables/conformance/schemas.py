@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -105,6 +106,37 @@ class Schemas(Base):
         assert list(self.db["text"]) == []
         self.db["text"][(1,)] = b"v"
         assert list(self.db["text"]) == [(1,)]
+
+    def test_other_handles_notice_that_a_namespace_was_deleted(self) -> None:
+        other = self.again()
+        table = other["pairs"]
+        table.put_many([(("k", i), b"old") for i in range(100)])
+        assert table[("k", 1)] == b"old"
+        self.db.delete_namespace()
+        calls: list[Callable[[], object]] = [
+            lambda: table.get(("k", 1)),
+            lambda: list(table.get_many([("k", 1), ("k", 2)])),
+            lambda: table.put(("k", 1), b"lost"),
+            lambda: table.put_many([(("k", i), b"lost") for i in range(100)]),
+            lambda: table.delete_many([("k", 1), ("k", 2)]),
+            lambda: table.compare_and_set(("k", 1), None, b"lost"),
+            lambda: table.increment(("n", 1)),
+            lambda: table.pop(("k", 1)),
+            lambda: list(table.scan()),
+            lambda: table.delete_range((("k",), ("k",))),
+            lambda: len(table),
+            lambda: table.clear(),
+        ]
+        for call in calls:
+            with raises(UnknownTable, match="no table 'pairs'"):
+                call()
+        # Made again elsewhere: the old handle goes on with what is there now.
+        self.db.setup_namespace({"pairs": (str, int), "text": (str,)})
+        assert list(self.db["pairs"]) == []
+        table.put(("k", 2), b"new")
+        assert list(self.db["pairs"].items()) == [(("k", 2), b"new")] == list(table.items())
+        table.put_many([(("k", i), b"new") for i in range(50)])
+        assert len(self.db["pairs"]) == len(table) == 50
 
     def test_all_kinds_of_schemas_survive_being_stored(self) -> None:
         other = self.again()
