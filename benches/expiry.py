@@ -290,7 +290,7 @@ def task_peer(rows: int, kind: str) -> Result:
 def peers(options: argparse.Namespace) -> list[Row]:
     rows = options.rows or MILLION
     runs: dict[str, list[Result]] = {kind: [] for kind in (*OURS, *PEERS)}
-    for _ in range(3):
+    for _ in range(5):
         for kind in runs:
             runs[kind].append(measure("peer", rows, kind))
     lines: list[Row] = []
