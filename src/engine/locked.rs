@@ -3,10 +3,11 @@
 
 use parking_lot::RwLockWriteGuard;
 
+use super::cell::Due;
 use super::record::ValueRef;
 use super::room::room_for;
 use super::shard::{Change, Context, Entry, Made, Shard, Spared};
-use super::store::{Due, Store};
+use super::store::Store;
 use super::table::{Sparse, try_reserve_exact};
 use super::ttl::Ttl;
 use crate::{Error, Result, limits};

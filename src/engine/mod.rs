@@ -9,6 +9,7 @@ mod batch;
 mod block;
 mod bounds;
 mod bulk;
+mod cell;
 mod clock;
 mod expired;
 #[cfg(feature = "failpoints")]
@@ -37,9 +38,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod ttl;
+mod upkeep;
 mod wheel;
 #[cfg(test)]
 mod whole;
+mod writes;
 
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};

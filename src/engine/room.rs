@@ -3,9 +3,10 @@
 use std::thread;
 
 use super::bounds::{Bounds, ROOM_OF_A_WRITE};
+use super::cell::Cell;
 use super::record;
 use super::shard::{Made, Shard, Spared};
-use super::store::{Cell, Store, Wait};
+use super::store::{Store, Wait};
 use super::sweeper;
 use super::sync::LONGEST_SLEEP;
 use super::table::Sparse;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::cell::Cell;
 use super::clock::{Clock, ManualClock};
 use super::expired::ExpiredQueue;
 use super::hash::{Hasher, HasherKind, Placer};
@@ -12,7 +13,6 @@ use super::pool::{CHUNK, Pages, Pool};
 use super::record::{self, Expiry, InWheel, Parsed, ValueRef};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
-use super::store::Cell;
 use super::table::{GROUP, GroupImage, Sparse, TOMBSTONE, Table};
 use super::ttl::{Time, Ttl};
 use crate::Result;
