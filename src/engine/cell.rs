@@ -36,11 +36,6 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    pub(crate) const NEVER: Due = Due {
-        at: u64::MAX,
-        is_new: false,
-    };
-
     pub(crate) fn earlier(self, other: Due) -> Due {
         Due {
             at: self.at.min(other.at),

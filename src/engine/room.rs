@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::bounds::{Bounds, ROOM_OF_A_WRITE};
+use super::bounds::ROOM_OF_A_WRITE;
 use super::cell::Cell;
 use super::record;
 use super::shard::{Made, Shard, Spared};
@@ -141,7 +141,7 @@ impl Store {
         patience: &mut u32,
         mut make: impl FnMut(&mut Shard<Sparse>, bool, Spared<'_>) -> Made,
     ) -> Result<()> {
-        if !self.cx().bounds.as_ref().is_some_and(Bounds::evicts) {
+        if !self.cx().bounds.as_ref().is_some_and(|b| b.evicts()) {
             return Err(Error::StoreFull);
         }
         let own = self.cells().iter().position(|c| std::ptr::eq(c, cell));

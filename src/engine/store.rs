@@ -1,6 +1,7 @@
 //! The store: shards behind locks. It decides which shard a key is in and how long to wait for its lock;
 //! what happens inside a shard is the shard's.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -14,7 +15,7 @@ use super::fork;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::pool::Pool;
 use super::record::ValueRef;
-use super::shard::{Context, Shard};
+use super::shard::{Context, Entry, Shard};
 use super::sweeper;
 use super::table::{Sparse, try_box, try_reserve_exact};
 use super::ttl::{Time, Ttl};
@@ -109,7 +110,8 @@ impl Inner {
         self.on_system_clock(at)
     }
 
-    /// Counts anew what the bounds know, in the child of a fork: what other threads had taken in advance is of no use here.
+    /// Adds what the store holds to what the bounds know, which was forgotten, in the child of a fork: what other threads had
+    /// taken in advance is of no use here.
     ///
     /// # Safety
     /// All shards are locked by the thread that forked this process, which is the only one.
@@ -122,7 +124,7 @@ impl Inner {
                 entries += shard.len();
                 bytes += shard.bytes();
             }
-            bounds.reset(entries, bytes as u64);
+            bounds.add(entries, bytes as u64);
         }
     }
 
@@ -174,6 +176,37 @@ impl Store {
         let limits = options.limits;
         limits.check()?;
         let time = Time::new(options.clock.clone(), options.ttl)?;
+        let bounds = Bounds::new(limits).map(Arc::new);
+        Self::with_parts(placer, time, limits, bounds, options.sweeps)
+    }
+
+    /// An empty store whose keys have the same places, whose time is the same, and whose entries count in the same bounds.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(crate) fn beside(&self) -> Result<Store> {
+        let cx = self.cx();
+        let limits = cx
+            .bounds
+            .as_ref()
+            .map_or_else(Limits::default, |b| b.limits());
+        let bounds = cx.bounds.clone();
+        Self::with_parts(
+            cx.placer,
+            cx.time.clone(),
+            limits,
+            bounds,
+            self.inner.sweeps,
+        )
+    }
+
+    fn with_parts(
+        placer: Placer,
+        time: Time,
+        limits: Limits,
+        bounds: Option<Arc<Bounds>>,
+        sweeps: bool,
+    ) -> Result<Store> {
         let mut cells = Vec::new();
         try_reserve_exact(&mut cells, 1 << placer.shard_bits())?;
         cells.resize_with(1 << placer.shard_bits(), Cell::new);
@@ -185,10 +218,9 @@ impl Store {
                 *cell.lock.get_mut() = shard;
             }
         }
-        let bounds = Bounds::new(limits, fixed as u64);
         let most_expired = bounds
             .as_ref()
-            .map_or(usize::MAX, Bounds::bytes_for_expired);
+            .map_or(usize::MAX, |bounds| bounds.bytes_for_expired());
         let inner = try_box(Inner {
             cx: Context {
                 pool: match limits.bytes {
@@ -206,11 +238,14 @@ impl Store {
             registered: fork::Registered::default(),
             pins: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
-            sweeps: options.sweeps,
+            sweeps,
             uses_sweeper: AtomicBool::new(false),
             unreturned: AtomicU64::new(0),
         })?;
         fork::register(&inner)?;
+        if let Some(bounds) = &inner.cx.bounds {
+            bounds.add(0, fixed as u64);
+        }
         Ok(Store { inner })
     }
 
@@ -228,7 +263,12 @@ impl Store {
     }
 
     pub(crate) fn is_bounded_in_bytes(&self) -> bool {
-        self.cx().bounds.as_ref().is_some_and(Bounds::bounds_bytes)
+        self.cx().bounds.as_ref().is_some_and(|b| b.bounds_bytes())
+    }
+
+    /// Says which of two stores was made first.
+    pub(crate) fn serial(&self) -> u64 {
+        self.inner.registered.serial()
     }
 
     pub(crate) fn cells(&self) -> &[Cell] {
@@ -257,6 +297,23 @@ impl Store {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
         Ok(shard.get(self.cx(), order, key).map(f))
+    }
+
+    /// As [`Store::read`], with all of the entry, or None.
+    #[inline]
+    pub(super) fn with_entry<R>(
+        &self,
+        key: &[u8],
+        f: impl FnOnce(Option<Entry<'_>>) -> R,
+    ) -> Result<R> {
+        let (cell, order) = self.place(key);
+        let shard = cell.read(Wait::Block)?;
+        Ok(f(shard.get_entry(self.cx(), order, key)))
+    }
+
+    /// The time in milliseconds since 1970, as the store counts it: the wall clock of when it was made, and what has passed since.
+    pub fn unix_now(&self) -> u64 {
+        self.cx().time.unix_now()
     }
 
     /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held. `f` may decline
@@ -372,8 +429,16 @@ impl Drop for Store {
             thread::yield_now();
         }
         self.inner.end_use_of_sweeper();
+        let (mut entries, mut bytes) = (0, size_of_val(&self.inner.cells[..]));
         for cell in &mut self.inner.cells {
-            cell.lock.get_mut().dispose();
+            let shard = cell.lock.get_mut();
+            entries += shard.len();
+            bytes += shard.bytes();
+            shard.dispose();
+        }
+        if let Some(bounds) = &self.inner.cx.bounds {
+            // Other stores may count in them.
+            bounds.take_away(entries, bytes as u64);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bounds::Bounds;
 use super::expired::Watch;
 use super::shard::{Context, Shard};
 use super::store::Store;
@@ -18,7 +17,7 @@ impl Store {
             .cx()
             .bounds
             .as_ref()
-            .map_or(u64::MAX, Bounds::most_entries);
+            .map_or(u64::MAX, |b| b.most_entries());
         // Read one after the other while entries come and go, lengths may add up to more than there ever were.
         lens.sum::<u64>().min(most) as usize
     }
@@ -128,6 +127,11 @@ impl Store {
         self.cx().pool.trim(&mut || true);
         super::ffi::trim_malloc();
         Ok(())
+    }
+
+    /// Whether a panic has left a shard half changed. Calls for its keys end in [`Error::Broken`].
+    pub fn is_broken(&self) -> bool {
+        self.cells().iter().any(|cell| cell.lock.read().is_broken())
     }
 
     pub(super) fn check_open(&self) -> Result<()> {

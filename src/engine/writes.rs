@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::events::Event;
 use super::expired::{Expired, Watch};
 use super::room::Kept;
 use super::shard::{Change, Entry, Popped, Shard, Spared};
@@ -31,7 +32,7 @@ impl Store {
         limits::check_value(value.len())?;
         let len = key.len() + value.len();
         self.write(key, len, Kept::Nothing, wait, |shard, order| {
-            shard.set(self.cx(), order, key, value, ttl)
+            shard.set(self.cx(), order, key, value, ttl, Event::Set)
         })
     }
 
@@ -42,7 +43,7 @@ impl Store {
     pub fn delete(&self, key: &[u8], wait: Wait) -> Result<bool> {
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
-        let there = shard.delete(self.cx(), order, key)?;
+        let there = shard.delete(self.cx(), order, key, Event::Del)?;
         self.finish(cell, shard, 0);
         Ok(there)
     }
@@ -59,7 +60,7 @@ impl Store {
         wait: Wait,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
-        self.modify_up_to(key, 0, wait, decide)
+        self.modify_as(key, 0, wait, None, decide)
     }
 
     /// As [`Store::modify`], for a change that may leave a value of up to `len` bytes; a store that is bounded in bytes makes
@@ -74,10 +75,22 @@ impl Store {
         wait: Wait,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
+        self.modify_as(key, len, wait, None, decide)
+    }
+
+    /// As [`Store::modify_up_to`], told of as `event`; None: as what the change is.
+    pub(super) fn modify_as<'c, R>(
+        &self,
+        key: &[u8],
+        len: usize,
+        wait: Wait,
+        event: Option<Event>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
         limits::check_key(key.len())?;
         let mut decide = Some(decide);
         self.write(key, key.len() + len, Kept::Key, wait, |shard, order| {
-            shard.modify(self.cx(), order, key, |entry| {
+            shard.modify(self.cx(), order, key, event, |entry| {
                 // Asked once: what is tried again has not come this far.
                 let decide = decide.take().ok_or(Error::NothingToEvict)?;
                 decide(entry)
@@ -98,7 +111,7 @@ impl Store {
         limits::check_key(key.len())?;
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
-        let result = shard.modify(self.cx(), order, key, decide);
+        let result = shard.modify(self.cx(), order, key, None, decide);
         self.finish(cell, shard, 0);
         result
     }
