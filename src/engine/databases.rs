@@ -7,13 +7,14 @@ use parking_lot::Mutex;
 
 use super::events::{Classes, Event, Notification, Notifier};
 use super::held::{Held, Wanted};
+use super::room::Kept;
 use super::scan::{Filter, Page};
 use super::shard::{Change, Entry};
-use super::store::Store;
+use super::store::{Store, Wait};
 use super::sync::lock_mutex;
 use super::table::try_reserve;
 use super::ttl::Ttl;
-use crate::{Error, Result};
+use crate::{Error, Result, limits};
 
 /// Bits of a database's number.
 const BITS: u32 = 4;
@@ -369,6 +370,84 @@ impl Databases {
     }
 }
 
+/// Writes of one key, under its shard's lock alone.
+impl Databases {
+    /// Runs one write in the store that is the database while the shard is locked. `work` answers [`Error::WouldBlock`] where
+    /// `stays` says that it no longer is.
+    fn write_one<R>(
+        &self,
+        db: u8,
+        mut work: impl FnMut(&Store, &dyn Fn() -> bool) -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let place = self.place(db)?;
+            let store = self.made(db)?;
+            match work(store, &|| self.place_of(db) == place) {
+                Err(Error::WouldBlock) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// As [`LockedDatabases::set`], for one key; a bounded store makes room anywhere.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], and those of [`Store::set_with`].
+    #[inline]
+    pub fn set(&self, db: u8, key: &[u8], value: &[u8], ttl: Ttl, event: Event) -> Result<bool> {
+        limits::check_key(key.len())?;
+        limits::check_value(value.len())?;
+        let len = key.len() + value.len();
+        self.write_one(db, |store, stays| {
+            store.write(key, len, Kept::Nothing, Wait::Block, |shard, order| {
+                if !stays() {
+                    return Err(Error::WouldBlock);
+                }
+                shard.set(store.cx(), order, key, value, ttl, event)
+            })
+        })
+    }
+
+    /// As [`LockedDatabases::delete`], for one key.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], and those of [`Store::delete`].
+    pub fn delete(&self, db: u8, key: &[u8], event: Event) -> Result<bool> {
+        self.write_one(db, |store, stays| {
+            store.reduce_as(key, Wait::Block, Some(event), |entry| {
+                if !stays() {
+                    return Err(Error::WouldBlock);
+                }
+                Ok((Change::Delete, entry.is_some()))
+            })
+        })
+    }
+
+    /// As [`LockedDatabases::modify_up_to`], for one key; a bounded store makes room anywhere.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], and those of [`Store::modify`].
+    pub fn modify_up_to<'c, R>(
+        &self,
+        db: u8,
+        key: &[u8],
+        len: usize,
+        event: Option<Event>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        let mut decide = Some(decide);
+        self.write_one(db, |store, stays| {
+            store.modify_as(key, len, Wait::Block, event, |entry| {
+                if !stays() {
+                    return Err(Error::WouldBlock);
+                }
+                let decide = decide.take().ok_or(Error::NothingToEvict)?;
+                decide(entry)
+            })
+        })
+    }
+}
+
 /// A watch of a key; see [`Databases::watch`].
 pub struct WatchedKey {
     databases: Arc<Databases>,
@@ -437,6 +516,22 @@ impl<'d> LockedDatabases<'d> {
     ) -> Result<bool> {
         let store = self.store(db)?;
         self.held.set(store, key, value, ttl, event)
+    }
+
+    /// As [`LockedDatabases::set`], of a type that is no string, without a deadline: for tests of those who meet it.
+    ///
+    /// # Errors
+    /// As [`LockedDatabases::set`].
+    #[cfg(any(test, feature = "failpoints"))]
+    pub fn set_kind(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        value: &[u8],
+        kind: super::record::Kind,
+    ) -> Result<()> {
+        let store = self.store(db)?;
+        self.held.set_kind(store, key, value, kind)
     }
 
     /// Takes a key out; false where it was not there.

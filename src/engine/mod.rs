@@ -59,7 +59,7 @@ pub use fork::prepare_for_forks;
 pub use glob::Glob;
 pub use hash::HasherKind;
 pub use locked::Locked;
-pub use record::ValueRef;
+pub use record::{Kind, ValueRef};
 pub use scan::{Filter, Page};
 pub use shard::{Change, Entry, Keep, Popped};
 pub use stats::Stats;

@@ -108,17 +108,28 @@ impl Store {
         wait: Wait,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
+        self.reduce_as(key, wait, None, decide)
+    }
+
+    /// As [`Store::reduce`], told of as `event`; None: as what the change is.
+    pub(super) fn reduce_as<'c, R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        event: Option<Event>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
         limits::check_key(key.len())?;
         let (cell, order) = self.place(key);
         let mut shard = cell.write(wait)?;
-        let result = shard.modify(self.cx(), order, key, None, decide);
+        let result = shard.modify(self.cx(), order, key, event, decide);
         self.finish(cell, shard, 0);
         result
     }
 
     /// Runs one write of a key; in a bounded store with room for a record of `len` bytes.
     #[inline(always)]
-    fn write<R>(
+    pub(super) fn write<R>(
         &self,
         key: &[u8],
         len: usize,

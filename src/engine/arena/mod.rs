@@ -13,7 +13,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use super::pool::{CHUNK, Chunk, Pages, Pool};
-use super::record::{self, Expiry, Parsed, Record, ValueRef};
+use super::record::{self, Expiry, Form, Kind, Parsed, Record, ValueRef};
 use super::table::{try_push, try_reserve};
 use crate::{Error, Result};
 
@@ -107,6 +107,7 @@ impl Arena {
                     key: &[],
                     value: ValueRef::Inline(&[]),
                     expiry: Expiry::NEVER,
+                    kind: Kind::STRING,
                     len,
                 }
             }
@@ -126,20 +127,20 @@ impl Arena {
         pool: &Pool,
         key: &[u8],
         value: &[u8],
-        expiry: Expiry,
+        form: Form,
         queue: Queue,
     ) -> Result<u32> {
-        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), form);
         let block = record::block_for(key, value, is_block)?;
         let offset = self.allocate(pool, len, queue)?;
         match block {
             // SAFETY: `len` bytes at `offset` were allocated for this record.
-            None => unsafe { record::write_inline(self.at(offset), key, value, expiry) },
+            None => unsafe { record::write_inline(self.at(offset), key, value, form) },
             Some(block) => {
                 self.blocks += 1;
                 self.block_bytes += block.allocated() as u64;
                 // SAFETY: bytes for a block's record were allocated at `offset`.
-                unsafe { record::write_block(self.at(offset), block, expiry) };
+                unsafe { record::write_block(self.at(offset), block, form) };
             }
         }
         Ok(offset)
@@ -242,13 +243,7 @@ impl Arena {
     }
 
     /// Puts a value in the place of an old one where it fits; returns whether it did.
-    pub(crate) fn overwrite(
-        &mut self,
-        offset: u32,
-        key: &[u8],
-        value: &[u8],
-        expiry: Expiry,
-    ) -> bool {
+    pub(crate) fn overwrite(&mut self, offset: u32, key: &[u8], value: &[u8], form: Form) -> bool {
         let Record {
             value: ValueRef::Inline(_),
             len: old_len,
@@ -257,13 +252,13 @@ impl Arena {
         else {
             return false;
         };
-        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), form);
         if is_block || len > old_len {
             return false;
         }
         // SAFETY: the old record's bytes, exclusively borrowed; the new one and what is left fill them.
         unsafe {
-            record::write_inline(self.at(offset), key, value, expiry);
+            record::write_inline(self.at(offset), key, value, form);
             record::write_dead(self.at(offset).add(len), old_len - len);
         }
         self.add_dead(offset, old_len - len);
@@ -272,8 +267,11 @@ impl Arena {
 
     /// Gives a block's record another expiry; returns where it is now. On failure nothing has changed.
     pub(crate) fn move_block(&mut self, pool: &Pool, offset: u32, expiry: Expiry) -> Result<u32> {
-        let old_len = self.record(offset).len;
-        let (len, _) = record::encoded_len(0, record::MAX_INLINE, expiry.expires());
+        let Record {
+            len: old_len, kind, ..
+        } = self.record(offset);
+        let form = Form { expiry, kind };
+        let (len, _) = record::encoded_len(0, record::MAX_INLINE, form);
         let to = if len > old_len {
             self.allocate(pool, len, self.queue_of(offset))?
         } else {
@@ -281,7 +279,7 @@ impl Arena {
         };
         if let ValueRef::Shared(block) = self.record(offset).value {
             // SAFETY: the handle moves from one record to the other, or stays in its place.
-            unsafe { record::write_block(self.at(to), block.take(), expiry) };
+            unsafe { record::write_block(self.at(to), block.take(), form) };
         }
         if to != offset {
             self.bury(pool, offset, old_len);
@@ -293,7 +291,7 @@ impl Arena {
         Ok(to)
     }
 
-    /// Writes the expiry of a record that has a deadline, which it keeps having.
+    /// Writes the expiry of a record that has a deadline, and keeps having one of as many bytes.
     pub(crate) fn write_expiry(&mut self, offset: u32, expiry: Expiry) {
         debug_assert!(self.record(offset).expiry.expires() && expiry.expires());
         // SAFETY: a record with a deadline, exclusively borrowed.
