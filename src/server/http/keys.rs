@@ -1,0 +1,332 @@
+//! One key: GET, HEAD, PUT, DELETE, with tags, conditions, ranges and times to live.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_RANGE, ETAG};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+
+use super::conditional::{self, Conditions, Part, Tag, Verdict};
+use super::path::{Plus, Query, decode};
+use super::problem::Problem;
+use super::reply::{self, TTL, Value};
+use super::{Http, json};
+use crate::engine::{Block, Change, Entry, Store, Ttl, Wait};
+use crate::limits;
+
+/// What a request asks of one key.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) db: u8,
+    pub(super) key: Vec<u8>,
+}
+
+impl Call {
+    /// The key of `/v1/keys/{key}`: the path's bytes, decoded.
+    ///
+    /// # Errors
+    /// 400 or 413.
+    pub(super) fn of_path(encoded: &str, query: Query<'_>) -> Result<Call, Problem> {
+        let key = decode(encoded.as_bytes(), Plus::Plus)
+            .ok_or_else(|| invalid_key("a '%' lacks its two digits"))?;
+        Call::new(key, query)
+    }
+
+    /// The key of `/v1/key?k=` or `?k64=`.
+    ///
+    /// # Errors
+    /// 400 or 413.
+    pub(super) fn of_query(query: Query<'_>) -> Result<Call, Problem> {
+        match (query.get("k")?, query.get("k64")?) {
+            (Some(key), None) => Call::new(key, query),
+            (None, Some(encoded)) => {
+                let key = json::from_base64(&encoded)
+                    .ok_or_else(|| invalid_key("k64 is no base64url"))?;
+                Call::new(Cow::Owned(key), query)
+            }
+            _ => Err(invalid_key("either k or k64 is needed")),
+        }
+    }
+
+    fn new(key: Cow<'_, [u8]>, query: Query<'_>) -> Result<Call, Problem> {
+        limits::check_key(key.len())?;
+        Ok(Call {
+            db: query.database()?,
+            key: key.into_owned(),
+        })
+    }
+}
+
+fn invalid_key(detail: &str) -> Problem {
+    Problem::new(400, "invalid_key", detail)
+}
+
+/// A value as it was found, and the milliseconds it has left.
+pub(super) struct Found {
+    pub(super) value: Value,
+    pub(super) time_left: Option<u64>,
+}
+
+/// Reads a value; a large one is shared with the store.
+#[inline]
+pub(super) fn find(store: &Store, key: &[u8]) -> crate::Result<Option<Found>> {
+    store.read_entry(key, Wait::Block, |entry| Found {
+        value: match entry.value.share() {
+            Some(block) => Value::Shared(block),
+            None => Value::Copied(Bytes::copy_from_slice(entry.value.as_slice())),
+        },
+        time_left: entry.time_left,
+    })
+}
+
+impl Http {
+    /// Reads a key of a database, and counts the look-up.
+    #[inline]
+    pub(super) fn look_up(&self, db: u8, key: &[u8]) -> Result<Option<Found>, Problem> {
+        let found = match self.store(db) {
+            Some(store) => find(&store, key)?,
+            None => None,
+        };
+        self.count_look_ups(u64::from(found.is_some()), u64::from(found.is_none()));
+        Ok(found)
+    }
+
+    /// GET and HEAD.
+    ///
+    /// # Errors
+    /// 400, 404, 412, 416 and the store's.
+    #[inline]
+    pub(super) fn get(&self, headers: &HeaderMap, found: Option<Found>) -> Result<Response, Problem> {
+        let conditions = Conditions::parse(headers)?;
+        let Some(found) = found else {
+            return match conditions.check(None) {
+                Verdict::Failed => Err(failed()),
+                _ => Err(Problem::key_not_found()),
+            };
+        };
+        let tag = self.tagger.tag(found.value.as_slice());
+        let (status, range) = match conditions.check(Some(tag)) {
+            Verdict::Failed => return Err(failed()),
+            Verdict::Unchanged => (StatusCode::NOT_MODIFIED, None),
+            Verdict::Proceed if conditional::asks_for_range(headers) => {
+                let len = found.value.as_slice().len();
+                match conditional::part(headers, len, tag) {
+                    Part::Whole => (StatusCode::OK, None),
+                    Part::Bytes(range) => (StatusCode::PARTIAL_CONTENT, Some((range, len))),
+                    Part::Unsatisfiable => return Err(unsatisfiable(len)),
+                }
+            }
+            Verdict::Proceed => (StatusCode::OK, None),
+        };
+        let mut response = match (status, &range) {
+            (StatusCode::NOT_MODIFIED, _) => reply::empty(status),
+            (_, Some((range, _))) => reply::stored(found.value.into_bytes().slice(range.clone())),
+            _ => reply::stored(found.value.into_bytes()),
+        };
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(ETAG, tag.header());
+        if let Some(left) = found.time_left {
+            headers.insert(TTL, HeaderValue::from(left));
+        }
+        if let Some((range, len)) = range {
+            let text = format!("bytes {}-{}/{len}", range.start, range.end - 1);
+            insert(headers, CONTENT_RANGE, &text);
+        }
+        Ok(response)
+    }
+
+    /// PUT. Blocks for large values.
+    ///
+    /// # Errors
+    /// 400, 412 and the store's.
+    pub(super) fn put(
+        &self,
+        call: &Call,
+        headers: &HeaderMap,
+        value: &[u8],
+    ) -> Result<Response, Problem> {
+        self.check_writable()?;
+        let ttl = ttl_of(headers)?;
+        let conditions = Conditions::parse(headers)?;
+        let store = self.store_to_write(call.db)?;
+        let is_new = if conditions.is_empty() {
+            store.set_with(&call.key, value, ttl, Wait::Block)?
+        } else {
+            let change = |_: &Entry<'_>| Change::Set(Cow::Borrowed(value), ttl);
+            match self.write_if(&store, &call.key, value.len(), &conditions, change, || {
+                Change::Set(Cow::Borrowed(value), ttl)
+            })? {
+                Outcome::Done { was_there } => !was_there,
+                Outcome::Refused => return Err(failed()),
+            }
+        };
+        let status = if is_new {
+            StatusCode::CREATED
+        } else {
+            StatusCode::NO_CONTENT
+        };
+        let mut response = reply::empty(status);
+        let tag = self.tagger.tag(value).header();
+        response.headers_mut().insert(ETAG, tag);
+        Ok(response)
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// 404, 412 and the store's.
+    pub(super) fn delete(&self, call: &Call, headers: &HeaderMap) -> Result<Response, Problem> {
+        self.check_writable()?;
+        let conditions = Conditions::parse(headers)?;
+        let Some(store) = self.store(call.db) else {
+            return match conditions.check(None) {
+                Verdict::Proceed => Err(Problem::key_not_found()),
+                _ => Err(failed()),
+            };
+        };
+        let was_there = if conditions.is_empty() {
+            store.delete(&call.key, Wait::Block)?
+        } else {
+            let delete = |_: &Entry<'_>| Change::Delete;
+            match self.write_if(&store, &call.key, 0, &conditions, delete, || Change::Keep)? {
+                Outcome::Done { was_there } => was_there,
+                Outcome::Refused => return Err(failed()),
+            }
+        };
+        if was_there {
+            Ok(reply::empty(StatusCode::NO_CONTENT))
+        } else {
+            Err(Problem::key_not_found())
+        }
+    }
+
+    /// Writes where the conditions hold, in one step with looking. A large value is hashed before the lock is taken; under it
+    /// only its identity is compared.
+    fn write_if<'c>(
+        &self,
+        store: &Store,
+        key: &[u8],
+        room: usize,
+        conditions: &Conditions,
+        there: impl Fn(&Entry<'_>) -> Change<'c>,
+        missing: impl Fn() -> Change<'c>,
+    ) -> crate::Result<Outcome> {
+        let mut hashed: Option<(Block, Tag)> = None;
+        loop {
+            let decided = store.modify_up_to(key, room, Wait::Block, |entry| {
+                let was_there = entry.is_some();
+                let verdict = match &entry {
+                    Some(entry) if conditions.needs_tag() => {
+                        match self.tag_under_lock(entry, hashed.as_ref()) {
+                            Ok(tag) => conditions.check(Some(tag)),
+                            Err(block) => return Ok((Change::Keep, Decided::Hash(block))),
+                        }
+                    }
+                    _ => conditions.check_presence(was_there),
+                };
+                if verdict != Verdict::Proceed {
+                    return Ok((Change::Keep, Decided::Outcome(Outcome::Refused)));
+                }
+                let change = entry.as_ref().map_or_else(&missing, &there);
+                Ok((change, Decided::Outcome(Outcome::Done { was_there })))
+            })?;
+            match decided {
+                Decided::Outcome(outcome) => return Ok(outcome),
+                // While this handle is held its bytes stay as they are.
+                Decided::Hash(block) => {
+                    let tag = self.tagger.tag(block.value());
+                    hashed = Some((block, tag));
+                }
+            }
+        }
+    }
+
+    /// The tag of an entry: hashed at once where that is short, known where it is the block that was hashed before.
+    fn tag_under_lock(&self, entry: &Entry<'_>, hashed: Option<&(Block, Tag)>) -> Result<Tag, Block> {
+        let value = entry.value.as_slice();
+        let Some(block) = entry.value.share() else {
+            return Ok(self.tagger.tag(value));
+        };
+        match hashed {
+            Some((known, tag)) if std::ptr::eq(known.value(), value) => Ok(*tag),
+            _ => Err(block),
+        }
+    }
+}
+
+enum Decided {
+    Outcome(Outcome),
+    Hash(Block),
+}
+
+enum Outcome {
+    Done { was_there: bool },
+    Refused,
+}
+
+/// The time to live that a request asks for.
+///
+/// # Errors
+/// 400.
+pub(super) fn ttl_of(headers: &HeaderMap) -> Result<Ttl, Problem> {
+    let mut given = headers.get_all(TTL).iter();
+    let Some(first) = given.next() else {
+        return Ok(Ttl::Default);
+    };
+    let parsed = first.to_str().ok().and_then(|text| text.parse().ok());
+    match (parsed, given.next()) {
+        (Some(ttl), None) => ttl_from_millis(ttl),
+        _ => Err(invalid_ttl()),
+    }
+}
+
+/// The time to live of so many milliseconds.
+///
+/// # Errors
+/// 400 where it is not positive, or ends beyond what can be told.
+pub(super) fn ttl_from_millis(ttl: i64) -> Result<Ttl, Problem> {
+    match u64::try_from(ttl) {
+        Ok(ttl) if ttl > 0 => Ok(Ttl::Millis(ttl)),
+        _ => Err(invalid_ttl()),
+    }
+}
+
+fn invalid_ttl() -> Problem {
+    Problem::new(
+        400,
+        "invalid_ttl",
+        "a time to live is a positive number of milliseconds",
+    )
+}
+
+fn failed() -> Problem {
+    Problem::new(412, "precondition_failed", "the value is not as the condition says")
+}
+
+fn unsatisfiable(len: usize) -> Problem {
+    let value = HeaderValue::from_str(&format!("bytes */{len}"));
+    let problem = Problem::new(
+        416,
+        "range_not_satisfiable",
+        format!("the value has {len} bytes"),
+    );
+    match value {
+        Ok(value) => problem.with_header(CONTENT_RANGE, value),
+        Err(_) => problem,
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: axum::http::HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// The methods of a key.
+pub(super) const METHODS: [Method; 4] = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
+
+/// The handle of a database.
+pub(super) type Handle = Arc<Store>;
