@@ -357,6 +357,22 @@ impl Store {
         Ok(shard.get(self.cx(), order, key).map(f))
     }
 
+    /// As [`Store::read`], with the time that the entry has left.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`].
+    #[inline]
+    pub fn read_entry<R>(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        f: impl FnOnce(Entry<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let (cell, order) = self.place(key);
+        let shard = cell.read(wait)?;
+        Ok(shard.get_entry(self.cx(), order, key).map(f))
+    }
+
     /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held. `f` may decline
     /// the value, to be asked again: then nothing is counted.
     ///

@@ -147,8 +147,7 @@ fn mode_of(folder: &File, name: &CStr) -> io::Result<Option<u32>> {
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     let flags = libc::AT_SYMLINK_NOFOLLOW;
     // SAFETY: the folder is open, the name ends in NUL, and the structure is this frame's.
-    let found =
-        unsafe { libc::fstatat(folder.as_raw_fd(), name.as_ptr(), &raw mut status, flags) };
+    let found = unsafe { libc::fstatat(folder.as_raw_fd(), name.as_ptr(), &raw mut status, flags) };
     if found != 0 {
         let error = io::Error::last_os_error();
         return match error.kind() {

@@ -118,15 +118,16 @@ impl DataFolder {
         if must_be_regular(metadata).is_err() {
             return Err(Refused::Forbidden("it is not a regular file"));
         }
-        let is_it = |other: Metadata| {
-            (other.dev(), other.ino()) == (metadata.dev(), metadata.ino())
-        };
+        let is_it =
+            |other: Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
         if self
             .secret
             .iter()
             .any(|secret| std::fs::metadata(secret).is_ok_and(is_it))
         {
-            return Err(Refused::Forbidden("it holds the server's secrets or settings"));
+            return Err(Refused::Forbidden(
+                "it holds the server's secrets or settings",
+            ));
         }
         Ok(())
     }
@@ -149,7 +150,12 @@ impl DataFolder {
         };
         for step in folders {
             let at = folder.as_ref().unwrap_or(&self.folder).as_raw_fd();
-            folder = Some(open_at(at, OsStr::from_bytes(step), FOLDER | libc::O_NOFOLLOW, 0)?);
+            folder = Some(open_at(
+                at,
+                OsStr::from_bytes(step),
+                FOLDER | libc::O_NOFOLLOW,
+                0,
+            )?);
         }
         let at = folder.as_ref().unwrap_or(&self.folder).as_raw_fd();
         open_at(at, OsStr::from_bytes(last), flags | libc::O_NOFOLLOW, 0).map(File::from)
@@ -360,7 +366,10 @@ mod tests {
                 "{by_step:?}"
             );
             let replaced = data.replace(name);
-            assert!(matches!(replaced, Err(Refused::Forbidden(_))), "{replaced:?}");
+            assert!(
+                matches!(replaced, Err(Refused::Forbidden(_))),
+                "{replaced:?}"
+            );
         }
         assert_eq!(fs::read(scratch.0.join("outside")).unwrap(), b"outside");
     }

@@ -4,13 +4,16 @@
 mod config;
 mod connections;
 mod descriptors;
+pub(crate) mod files;
 pub(crate) mod http;
 mod listen;
+pub(crate) mod offload;
 pub(crate) mod resp;
 mod secrets;
 mod shared;
 mod shutdown;
 mod stats;
+mod strangers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +60,7 @@ impl Server {
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let shared = Arc::new(Shared::new(config, secrets, databases));
+        let shared = Arc::new(Shared::new(config, secrets, databases)?);
         let mut server = Server {
             shared,
             runtime: None,

@@ -199,6 +199,17 @@ impl<T: Table> Shard<T> {
         Some(record.value)
     }
 
+    /// The entry of a key, which counts as a use of it.
+    #[inline]
+    pub(crate) fn get_entry(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Entry<'_>> {
+        let (record, offset) = self.look_up_at(cx, order, key)?;
+        self.visit(offset);
+        Some(Entry {
+            value: record.value,
+            time_left: cx.time.left(record.expiry.deadline),
+        })
+    }
+
     #[inline]
     pub(crate) fn contains(&self, cx: &Context, order: u32, key: &[u8]) -> bool {
         self.look_up(cx, order, key).is_some()

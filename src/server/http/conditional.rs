@@ -65,7 +65,10 @@ enum Tags {
 pub(super) struct Malformed(pub(super) &'static str);
 
 impl Tags {
-    fn parse(name: &'static str, values: &GetAll<'_, HeaderValue>) -> Result<Option<Tags>, Malformed> {
+    fn parse(
+        name: &'static str,
+        values: &GetAll<'_, HeaderValue>,
+    ) -> Result<Option<Tags>, Malformed> {
         let mut list = Vec::new();
         let mut any = false;
         let mut seen = false;
@@ -159,10 +162,18 @@ impl Conditions {
 
     /// Whether they hold for a value of this tag; None: there is no value.
     pub(super) fn check(&self, tag: Option<Tag>) -> Verdict {
-        if self.matching.as_ref().is_some_and(|tags| !tags.matches(tag, false)) {
+        if self
+            .matching
+            .as_ref()
+            .is_some_and(|tags| !tags.matches(tag, false))
+        {
             return Verdict::Failed;
         }
-        if self.none_matching.as_ref().is_some_and(|tags| tags.matches(tag, true)) {
+        if self
+            .none_matching
+            .as_ref()
+            .is_some_and(|tags| tags.matches(tag, true))
+        {
             return Verdict::Unchanged;
         }
         Verdict::Proceed
@@ -204,7 +215,9 @@ fn parse_range(text: &[u8], len: usize) -> Part {
     let parse = || {
         let (unit, range) = std::str::from_utf8(text).ok()?.split_once('=')?;
         let (first, last) = range.trim().split_once('-')?;
-        unit.trim().eq_ignore_ascii_case("bytes").then_some((first, last))
+        unit.trim()
+            .eq_ignore_ascii_case("bytes")
+            .then_some((first, last))
     };
     let Some((first, last)) = parse() else {
         return Part::Whole;
@@ -248,13 +261,19 @@ mod tests {
         assert_ne!(tagger.tag(b""), tagger.tag(b"\0"));
         assert_ne!(tagger.tag(b"a"), Tagger::new().tag(b"a"));
         let tag = tagger.tag(b"a");
-        assert_eq!(tag.header().to_str().unwrap(), format!("\"{}\"", tag.text()));
+        assert_eq!(
+            tag.header().to_str().unwrap(),
+            format!("\"{}\"", tag.text())
+        );
     }
 
     #[test]
     fn conditions_hold_as_rfc_9110_has_them() {
         let tag = Tagger::new().tag(b"value");
-        let (strong, weak) = (format!("\"{}\"", tag.text()), format!("W/\"{}\"", tag.text()));
+        let (strong, weak) = (
+            format!("\"{}\"", tag.text()),
+            format!("W/\"{}\"", tag.text()),
+        );
         let many = format!("\"a,b\", {strong} ,\"\"");
         for (name, value, there, missing) in [
             ("if-match", "*", Verdict::Proceed, Verdict::Failed),
@@ -263,9 +282,24 @@ mod tests {
             ("if-match", &*weak, Verdict::Failed, Verdict::Failed),
             ("if-match", "\"other\"", Verdict::Failed, Verdict::Failed),
             ("if-none-match", "*", Verdict::Unchanged, Verdict::Proceed),
-            ("if-none-match", &*strong, Verdict::Unchanged, Verdict::Proceed),
-            ("if-none-match", &*weak, Verdict::Unchanged, Verdict::Proceed),
-            ("if-none-match", "\"other\"", Verdict::Proceed, Verdict::Proceed),
+            (
+                "if-none-match",
+                &*strong,
+                Verdict::Unchanged,
+                Verdict::Proceed,
+            ),
+            (
+                "if-none-match",
+                &*weak,
+                Verdict::Unchanged,
+                Verdict::Proceed,
+            ),
+            (
+                "if-none-match",
+                "\"other\"",
+                Verdict::Proceed,
+                Verdict::Proceed,
+            ),
         ] {
             let parsed = conditions(&[(name, value)]).unwrap();
             assert_eq!(parsed.check(Some(tag)), there, "{name}: {value}");
@@ -275,8 +309,20 @@ mod tests {
 
     #[test]
     fn malformed_conditions_are_refused() {
-        for value in ["", "abc", "\"a", "\"a\" \"b\"", "w/\"a\"", "\"a\",b", "*, \"a\""] {
-            assert_eq!(conditions(&[("if-match", value)]), Err(Malformed("If-Match")), "{value}");
+        for value in [
+            "",
+            "abc",
+            "\"a",
+            "\"a\" \"b\"",
+            "w/\"a\"",
+            "\"a\",b",
+            "*, \"a\"",
+        ] {
+            assert_eq!(
+                conditions(&[("if-match", value)]),
+                Err(Malformed("If-Match")),
+                "{value}"
+            );
         }
         assert!(conditions(&[("if-match", "*"), ("if-match", "\"a\"")]).is_err());
         assert!(conditions(&[("if-match", "\"a\""), ("if-match", "\"b\"")]).is_ok());

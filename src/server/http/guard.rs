@@ -126,7 +126,11 @@ impl Guard {
     fn check_host(&self, request: &Parts) -> Result<Host, Problem> {
         let mut given = request.headers.get_all(HOST).iter();
         let (Some(host), None) = (given.next(), given.next()) else {
-            return Err(Problem::new(400, "host_missing", "one Host header is needed"));
+            return Err(Problem::new(
+                400,
+                "host_missing",
+                "one Host header is needed",
+            ));
         };
         let refused = || {
             Problem::new(
@@ -216,6 +220,8 @@ fn is_browser(headers: &HeaderMap) -> bool {
         .is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
 }
 
+/// The subprotocol of all sockets here.
+pub(super) const PROTOCOL: &str = "atbr.v1";
 /// The subprotocol that carries a secret: this, and the secret in base64url.
 const SECRET_PROTOCOL: &str = "bearer.";
 
@@ -237,7 +243,7 @@ fn presented(headers: &HeaderMap, exposure: Exposure) -> Option<Vec<u8>> {
     })
 }
 
-fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(super) fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
         .iter()
@@ -320,7 +326,10 @@ mod tests {
             assert_eq!(open(&[("host", host)]), "host_refused", "{host}");
         }
         assert_eq!(open(&[]), "host_missing");
-        assert_eq!(open(&[("host", "localhost"), ("host", "localhost")]), "host_missing");
+        assert_eq!(
+            open(&[("host", "localhost"), ("host", "localhost")]),
+            "host_missing"
+        );
     }
 
     #[test]
@@ -337,13 +346,20 @@ mod tests {
             ("", "origin_refused"),
         ] {
             assert_eq!(open(&[host, ("origin", origin)]), answer, "{origin}");
-            let socket = code(Exposure::Socket, &Secrets::default(), &[host, ("origin", origin)]);
+            let socket = code(
+                Exposure::Socket,
+                &Secrets::default(),
+                &[host, ("origin", origin)],
+            );
             assert_eq!(socket, answer, "{origin}");
         }
         let own = ("origin", "http://localhost:8888");
         assert_eq!(open(&[host, own, ("sec-fetch-site", "same-origin")]), "ok");
         assert_eq!(open(&[host, own]), "cross_site_refused");
-        assert_eq!(code(Exposure::Socket, &Secrets::default(), &[host, own]), "ok");
+        assert_eq!(
+            code(Exposure::Socket, &Secrets::default(), &[host, own]),
+            "ok"
+        );
     }
 
     #[test]
@@ -375,13 +391,38 @@ mod tests {
         for (exposure, name, value, answer) in [
             (Exposure::Guarded, "authorization", "Bearer token", "ok"),
             (Exposure::Guarded, "authorization", "bearer token", "ok"),
-            (Exposure::Guarded, "authorization", "Bearer tokens", "unauthorized"),
-            (Exposure::Guarded, "authorization", "Bearer ", "unauthorized"),
+            (
+                Exposure::Guarded,
+                "authorization",
+                "Bearer tokens",
+                "unauthorized",
+            ),
+            (
+                Exposure::Guarded,
+                "authorization",
+                "Bearer ",
+                "unauthorized",
+            ),
             (Exposure::Guarded, "authorization", "token", "unauthorized"),
             (Exposure::Guarded, "accept", "*/*", "unauthorized"),
-            (Exposure::Guarded, "sec-websocket-protocol", "bearer.dG9rZW4", "unauthorized"),
-            (Exposure::Socket, "sec-websocket-protocol", "atbr.v1, bearer.dG9rZW4", "ok"),
-            (Exposure::Socket, "sec-websocket-protocol", "bearer.dG9rZW4x", "unauthorized"),
+            (
+                Exposure::Guarded,
+                "sec-websocket-protocol",
+                "bearer.dG9rZW4",
+                "unauthorized",
+            ),
+            (
+                Exposure::Socket,
+                "sec-websocket-protocol",
+                "atbr.v1, bearer.dG9rZW4",
+                "ok",
+            ),
+            (
+                Exposure::Socket,
+                "sec-websocket-protocol",
+                "bearer.dG9rZW4x",
+                "unauthorized",
+            ),
             (Exposure::Open, "accept", "*/*", "ok"),
         ] {
             let answered = code(exposure, &secrets, &[host, browser, (name, value)]);
@@ -389,6 +430,9 @@ mod tests {
         }
         let elsewhere = ("origin", "http://evil.example");
         let headers = [host, elsewhere, ("authorization", "Bearer token")];
-        assert_eq!(code(Exposure::Guarded, &secrets, &headers), "origin_refused");
+        assert_eq!(
+            code(Exposure::Guarded, &secrets, &headers),
+            "origin_refused"
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
@@ -133,12 +133,24 @@ mod tests {
     #[test]
     fn a_key_is_given_in_one_way() {
         assert_eq!(*item(r#"{"key":"a"}"#).take_key().unwrap(), *b"a");
-        assert_eq!(*item(r#"{"key":"\u00e9\n"}"#).take_key().unwrap(), *"é\n".as_bytes());
+        assert_eq!(
+            *item(r#"{"key":"\u00e9\n"}"#).take_key().unwrap(),
+            *"é\n".as_bytes()
+        );
         for text in [r#"{"key64":"_w"}"#, r#"{"key64":"_w=="}"#] {
             assert_eq!(*item(text).take_key().unwrap(), *b"\xff");
         }
-        for text in ["{}", r#"{"key":"a","key64":"_w"}"#, r#"{"key64":"/w"}"#, r#"{"key64":"_"}"#] {
-            assert_eq!(item(text).take_key().unwrap_err().code, "invalid_body", "{text}");
+        for text in [
+            "{}",
+            r#"{"key":"a","key64":"_w"}"#,
+            r#"{"key64":"/w"}"#,
+            r#"{"key64":"_"}"#,
+        ] {
+            assert_eq!(
+                item(text).take_key().unwrap_err().code,
+                "invalid_body",
+                "{text}"
+            );
         }
         assert!(serde_json::from_str::<Item<'_>>(r#"{"kex":"a"}"#).is_err());
     }

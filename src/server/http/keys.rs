@@ -1,18 +1,17 @@
 //! One key: GET, HEAD, PUT, DELETE, with tags, conditions, ranges and times to live.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_RANGE, ETAG};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::conditional::{self, Conditions, Part, Tag, Verdict};
 use super::path::{Plus, Query, decode};
 use super::problem::Problem;
 use super::reply::{self, TTL, Value};
-use super::{Http, json};
+use super::{App, json};
 use crate::engine::{Block, Change, Entry, Store, Ttl, Wait};
 use crate::limits;
 
@@ -81,7 +80,7 @@ pub(super) fn find(store: &Store, key: &[u8]) -> crate::Result<Option<Found>> {
     })
 }
 
-impl Http {
+impl App {
     /// Reads a key of a database, and counts the look-up.
     #[inline]
     pub(super) fn look_up(&self, db: u8, key: &[u8]) -> Result<Option<Found>, Problem> {
@@ -98,7 +97,11 @@ impl Http {
     /// # Errors
     /// 400, 404, 412, 416 and the store's.
     #[inline]
-    pub(super) fn get(&self, headers: &HeaderMap, found: Option<Found>) -> Result<Response, Problem> {
+    pub(super) fn get(
+        &self,
+        headers: &HeaderMap,
+        found: Option<Found>,
+    ) -> Result<Response, Problem> {
         let conditions = Conditions::parse(headers)?;
         let Some(found) = found else {
             return match conditions.check(None) {
@@ -106,7 +109,7 @@ impl Http {
                 _ => Err(Problem::key_not_found()),
             };
         };
-        let tag = self.tagger.tag(found.value.as_slice());
+        let tag = self.http.tagger.tag(found.value.as_slice());
         let (status, range) = match conditions.check(Some(tag)) {
             Verdict::Failed => return Err(failed()),
             Verdict::Unchanged => (StatusCode::NOT_MODIFIED, None),
@@ -169,7 +172,7 @@ impl Http {
             StatusCode::NO_CONTENT
         };
         let mut response = reply::empty(status);
-        let tag = self.tagger.tag(value).header();
+        let tag = self.http.tagger.tag(value).header();
         response.headers_mut().insert(ETAG, tag);
         Ok(response)
     }
@@ -237,7 +240,7 @@ impl Http {
                 Decided::Outcome(outcome) => return Ok(outcome),
                 // While this handle is held its bytes stay as they are.
                 Decided::Hash(block) => {
-                    let tag = self.tagger.tag(block.value());
+                    let tag = self.http.tagger.tag(block.value());
                     hashed = Some((block, tag));
                 }
             }
@@ -245,10 +248,14 @@ impl Http {
     }
 
     /// The tag of an entry: hashed at once where that is short, known where it is the block that was hashed before.
-    fn tag_under_lock(&self, entry: &Entry<'_>, hashed: Option<&(Block, Tag)>) -> Result<Tag, Block> {
+    fn tag_under_lock(
+        &self,
+        entry: &Entry<'_>,
+        hashed: Option<&(Block, Tag)>,
+    ) -> Result<Tag, Block> {
         let value = entry.value.as_slice();
         let Some(block) = entry.value.share() else {
-            return Ok(self.tagger.tag(value));
+            return Ok(self.http.tagger.tag(value));
         };
         match hashed {
             Some((known, tag)) if std::ptr::eq(known.value(), value) => Ok(*tag),
@@ -303,7 +310,11 @@ fn invalid_ttl() -> Problem {
 }
 
 fn failed() -> Problem {
-    Problem::new(412, "precondition_failed", "the value is not as the condition says")
+    Problem::new(
+        412,
+        "precondition_failed",
+        "the value is not as the condition says",
+    )
 }
 
 fn unsatisfiable(len: usize) -> Problem {
@@ -324,9 +335,3 @@ fn insert(headers: &mut HeaderMap, name: axum::http::HeaderName, text: &str) {
         headers.insert(name, value);
     }
 }
-
-/// The methods of a key.
-pub(super) const METHODS: [Method; 4] = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
-
-/// The handle of a database.
-pub(super) type Handle = Arc<Store>;

@@ -185,17 +185,21 @@ mod tests {
             query("k=a%20b&x=1").get("k").unwrap().as_deref(),
             Some(&b"a b"[..])
         );
-        assert_eq!(
-            query("k64&k=").get("k").unwrap().as_deref(),
-            Some(&b""[..])
-        );
+        assert_eq!(query("k64&k=").get("k").unwrap().as_deref(), Some(&b""[..]));
         assert_eq!(query("k64=1").get("k"), Ok(None));
         assert_eq!(query("%6b=1").get("k").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(query("k=1&k=2").get("k"), Err(QueryError::Twice("k")));
         assert_eq!(query("k=%").get("k"), Err(QueryError::Encoding("k")));
         assert_eq!(query("").database(), Ok(0));
         assert_eq!(query("db=15").database(), Ok(15));
-        for bad in ["db=16", "db=-1", "db=", "db=+1", "db=1x", "db=99999999999999999999"] {
+        for bad in [
+            "db=16",
+            "db=-1",
+            "db=",
+            "db=+1",
+            "db=1x",
+            "db=99999999999999999999",
+        ] {
             assert!(query(bad).database().is_err(), "{bad}");
         }
     }

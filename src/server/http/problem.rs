@@ -114,7 +114,11 @@ impl From<QueryError> for Problem {
 
 impl From<Malformed> for Problem {
     fn from(Malformed(name): Malformed) -> Problem {
-        Problem::new(400, "invalid_header", format!("{name} is no list of entity tags"))
+        Problem::new(
+            400,
+            "invalid_header",
+            format!("{name} is no list of entity tags"),
+        )
     }
 }
 

@@ -111,7 +111,10 @@ pub(super) fn typed(content_type: &'static str, body: impl Into<Body>) -> Respon
 
 pub(super) fn json(value: &impl Serialize) -> Response {
     // What is serialised here has text for keys, so nothing can fail.
-    typed("application/json", serde_json::to_vec(value).unwrap_or_default())
+    typed(
+        "application/json",
+        serde_json::to_vec(value).unwrap_or_default(),
+    )
 }
 
 /// A body of lines that another thread sends. Dropped early, it tells the sender by an error.

@@ -3,7 +3,7 @@
 
 /// What a message holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     Text,
     Binary,
 }
@@ -45,7 +45,7 @@ pub(super) enum Flow {
 /// Why a connection is closed, by RFC 6455.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum CloseCode {
+pub(in super::super) enum CloseCode {
     Normal = 1000,
     GoingAway = 1001,
     Protocol = 1002,
@@ -94,11 +94,13 @@ impl Frames {
     }
 
     /// Bytes that are held.
+    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.pending.capacity() + self.message.capacity()
     }
 
     /// Whether a message has begun and not ended.
+    #[cfg(test)]
     pub(super) fn is_midway(&self) -> bool {
         self.kind.is_some() || !self.pending.is_empty()
     }
@@ -180,7 +182,9 @@ impl Frames {
         }
         let (len, at) = match (short, rest) {
             (126, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 4),
-            (127, &[a, b, c, d, e, f, g, h, ..]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 10),
+            (127, &[a, b, c, d, e, f, g, h, ..]) => {
+                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 10)
+            }
             (126 | 127, _) => return Ok(None),
             _ => (u64::from(short), 2),
         };
@@ -321,7 +325,12 @@ mod tests {
         frame[1] |= MASKED;
         frame.extend_from_slice(&MASK);
         // The obvious way, against the fast one.
-        frame.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ MASK[i % 4]));
+        frame.extend(
+            payload
+                .iter()
+                .enumerate()
+                .map(|(i, byte)| byte ^ MASK[i % 4]),
+        );
         frame
     }
 
@@ -364,9 +373,18 @@ mod tests {
             (client_frame(0x88, &[3, 0xed]), CloseCode::Protocol),
             (client_frame(0x81, b"\xff"), CloseCode::NotUtf8),
             (client_frame(0x82, &[0; 101]), CloseCode::TooLarge),
-            (vec![0x82, 0xff, 255, 255, 255, 255, 255, 255, 255, 255], CloseCode::TooLarge),
-            ([client_frame(2, &[0; 60]), client_frame(0x80, &[0; 60])].concat(), CloseCode::TooLarge),
-            ([client_frame(1, b"a"), client_frame(0x81, b"b")].concat(), CloseCode::Protocol),
+            (
+                vec![0x82, 0xff, 255, 255, 255, 255, 255, 255, 255, 255],
+                CloseCode::TooLarge,
+            ),
+            (
+                [client_frame(2, &[0; 60]), client_frame(0x80, &[0; 60])].concat(),
+                CloseCode::TooLarge,
+            ),
+            (
+                [client_frame(1, b"a"), client_frame(0x81, b"b")].concat(),
+                CloseCode::Protocol,
+            ),
         ] {
             assert_eq!(feed(&mut Frames::new(100), &bytes), Err(code), "{bytes:?}");
         }
@@ -392,7 +410,10 @@ mod tests {
             Flow::Stop
         });
         assert_eq!((flow, all.len()), (Ok(Flow::Stop), 1));
-        assert_eq!(feed(&mut frames, &[]), Ok(vec![Seen::Message(Kind::Text, b"b".to_vec())]));
+        assert_eq!(
+            feed(&mut frames, &[]),
+            Ok(vec![Seen::Message(Kind::Text, b"b".to_vec())])
+        );
     }
 
     proptest! {
