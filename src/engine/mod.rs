@@ -10,7 +10,6 @@ mod block;
 mod bounds;
 mod bulk;
 mod clock;
-mod databases;
 mod expired;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
@@ -47,7 +46,6 @@ pub use block::{Block, BorrowedBlock};
 pub use bounds::{Limits, MIN_BYTES, OnFull};
 pub use bulk::{BulkLoad, BulkWriter, Merged};
 pub use clock::{Clock, ManualClock};
-pub use databases::Databases;
 pub use expired::{Expired, Watch, on_unwatched};
 pub use fork::prepare_for_forks;
 pub use glob::Glob;
