@@ -16,12 +16,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::json::{Item, write_bytes};
-use super::keys::{Found, ttl_from_millis};
+use super::keys::Found;
 use super::path::Query;
 use super::problem::Problem;
 use super::routes::Result;
 use super::{App, reply};
-use crate::engine::{Ttl, Wait};
+use crate::engine::Ttl;
 use crate::limits;
 
 /// Most items of a request.
@@ -61,8 +61,8 @@ pub(super) async fn set_many(Extension(app): Extension<App>, request: Request) -
     let is_small = body.len() <= SMALL_BODY;
     let worker = app.clone();
     let work = move || match encoding {
-        Encoding::Json => worker.set_many(db, entries_of_json(&body)?),
-        Encoding::Binary => worker.set_many(db, entries_of_binary(&body)?),
+        Encoding::Json => worker.set_many(db, worker.entries_of_json(&body)?),
+        Encoding::Binary => worker.set_many(db, worker.entries_of_binary(&body)?),
     };
     if is_small {
         work()
@@ -189,13 +189,11 @@ impl App {
     }
 
     fn set_many(&self, db: u8, entries: Vec<NewEntry<'_>>) -> Result {
-        let store = self.store_to_write(db)?;
         let mut created = 0;
         for (written, entry) in entries.iter().enumerate() {
-            match store.set_with(&entry.key, &entry.value, entry.ttl, Wait::Block) {
+            match self.set(db, &entry.key, &entry.value, entry.ttl) {
                 Ok(is_new) => created += u64::from(is_new),
-                Err(error) => {
-                    let mut problem = Problem::from(error);
+                Err(mut problem) => {
                     problem.detail = format!("{} ({written} entries are written)", problem.detail);
                     return Err(problem);
                 }
@@ -229,34 +227,38 @@ impl<'a> NewEntry<'a> {
     }
 }
 
-fn entries_of_json(body: &[u8]) -> Result<Vec<NewEntry<'_>>> {
-    let entry = |mut item: Item<'_>| {
-        let key = item.take_key()?.into_owned();
-        let value = item.take_value()?.into_owned();
-        let ttl = item.ttl_ms.map_or(Ok(Ttl::Default), ttl_from_millis)?;
-        NewEntry::new(Cow::Owned(key), Cow::Owned(value), ttl)
-    };
-    items(body)?.into_iter().map(entry).collect()
-}
-
-fn entries_of_binary(body: &[u8]) -> Result<Vec<NewEntry<'_>>> {
-    let mut entries = Vec::new();
-    let mut rest = Parts(body);
-    while !rest.0.is_empty() {
-        let (key, value) = (rest.number()?, rest.number()?);
-        let ttl = match rest.long()? {
-            0 => Ttl::Default,
-            ttl => ttl_from_millis(ttl)?,
+impl App {
+    fn entries_of_json<'a>(&self, body: &'a [u8]) -> Result<Vec<NewEntry<'a>>> {
+        let entry = |mut item: Item<'a>| {
+            let key = item.take_key()?;
+            let value = item.take_value()?;
+            let ttl = item
+                .ttl_ms
+                .map_or(Ok(Ttl::Default), |ttl| self.ttl_from_millis(ttl))?;
+            NewEntry::new(key, value, ttl)
         };
-        let (key, value) = (rest.take(key)?, rest.take(value)?);
-        entries.push(NewEntry::new(
-            Cow::Borrowed(key),
-            Cow::Borrowed(value),
-            ttl,
-        )?);
-        check_count(entries.len())?;
+        items(body)?.into_iter().map(entry).collect()
     }
-    Ok(entries)
+
+    fn entries_of_binary<'a>(&self, body: &'a [u8]) -> Result<Vec<NewEntry<'a>>> {
+        let mut entries = Vec::new();
+        let mut rest = Parts(body);
+        while !rest.0.is_empty() {
+            let (key, value) = (rest.number()?, rest.number()?);
+            let ttl = match rest.long()? {
+                0 => Ttl::Default,
+                ttl => self.ttl_from_millis(ttl)?,
+            };
+            let (key, value) = (rest.take(key)?, rest.take(value)?);
+            entries.push(NewEntry::new(
+                Cow::Borrowed(key),
+                Cow::Borrowed(value),
+                ttl,
+            )?);
+            check_count(entries.len())?;
+        }
+        Ok(entries)
+    }
 }
 
 /// What is left of a body.

@@ -49,6 +49,10 @@ impl App {
         if self.shutdown.has_begun() {
             return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
+        if self.databases.is_broken() {
+            let text = "a part of the store is broken\n";
+            return (StatusCode::SERVICE_UNAVAILABLE, text);
+        }
         (StatusCode::OK, "ok\n")
     }
 

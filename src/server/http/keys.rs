@@ -12,8 +12,9 @@ use super::path::{Plus, Query, decode};
 use super::problem::Problem;
 use super::reply::{self, TTL, Value};
 use super::{App, json};
-use crate::engine::{Block, Change, Entry, Store, Ttl, Wait};
+use crate::engine::{Block, Change, Entry, Event, Ttl};
 use crate::limits;
+use crate::server::stats::Stats;
 
 /// What a request asks of one key.
 #[derive(Debug)]
@@ -68,28 +69,44 @@ pub(super) struct Found {
     pub(super) time_left: Option<u64>,
 }
 
-/// Reads a value; a large one is shared with the store.
-#[inline]
-pub(super) fn find(store: &Store, key: &[u8]) -> crate::Result<Option<Found>> {
-    store.read_entry(key, Wait::Block, |entry| Found {
-        value: match entry.value.share() {
-            Some(block) => Value::Shared(block),
-            None => Value::Copied(Bytes::copy_from_slice(entry.value.as_slice())),
-        },
-        time_left: entry.time_left,
-    })
-}
-
 impl App {
-    /// Reads a key of a database, and counts the look-up.
+    /// Reads a key of a database, and counts the look-up. A large value is shared with the store.
     #[inline]
     pub(super) fn look_up(&self, db: u8, key: &[u8]) -> Result<Option<Found>, Problem> {
-        let found = match self.store(db) {
-            Some(store) => find(&store, key)?,
-            None => None,
-        };
-        self.count_look_ups(u64::from(found.is_some()), u64::from(found.is_none()));
+        let found = self.databases.read(db, key, |entry| Found {
+            value: match entry.value.share() {
+                Some(block) => Value::Shared(block),
+                None => Value::Copied(Bytes::copy_from_slice(entry.value.as_slice())),
+            },
+            time_left: entry.time_left,
+        })?;
+        let hits = u64::from(found.is_some());
+        Stats::add(&self.stats.hits, hits);
+        Stats::add(&self.stats.misses, 1 - hits);
         Ok(found)
+    }
+
+    /// Writes a value; true where the key is new.
+    ///
+    /// # Errors
+    /// 403 and the store's.
+    pub(super) fn set(&self, db: u8, key: &[u8], value: &[u8], ttl: Ttl) -> Result<bool, Problem> {
+        self.check_writable()?;
+        Ok(self.databases.set(db, key, value, ttl, Event::Set)?)
+    }
+
+    /// Takes a key out; false where it was not there.
+    ///
+    /// # Errors
+    /// 403 and the store's.
+    pub(super) fn take_out(&self, db: u8, key: &[u8]) -> Result<bool, Problem> {
+        self.check_writable()?;
+        limits::check_key(key.len())?;
+        // Nothing is made for a key that is nowhere.
+        match self.store(db) {
+            Some(_) => Ok(self.databases.delete(db, key, Event::Del)?),
+            None => Ok(false),
+        }
     }
 
     /// GET and HEAD.
@@ -152,16 +169,13 @@ impl App {
         value: &[u8],
     ) -> Result<Response, Problem> {
         self.check_writable()?;
-        let ttl = ttl_of(headers)?;
+        let ttl = self.ttl_of(headers)?;
         let conditions = Conditions::parse(headers)?;
-        let store = self.store_to_write(call.db)?;
         let is_new = if conditions.is_empty() {
-            store.set_with(&call.key, value, ttl, Wait::Block)?
+            self.set(call.db, &call.key, value, ttl)?
         } else {
-            let change = |_: &Entry<'_>| Change::Set(Cow::Borrowed(value), ttl);
-            match self.write_if(&store, &call.key, value.len(), &conditions, change, || {
-                Change::Set(Cow::Borrowed(value), ttl)
-            })? {
+            let change = || Change::Set(Cow::Borrowed(value), ttl);
+            match self.write_if(call, value.len(), Event::Set, &conditions, |_| change())? {
                 Outcome::Done { was_there } => !was_there,
                 Outcome::Refused => return Err(failed()),
             }
@@ -182,19 +196,19 @@ impl App {
     /// # Errors
     /// 404, 412 and the store's.
     pub(super) fn delete(&self, call: &Call, headers: &HeaderMap) -> Result<Response, Problem> {
-        self.check_writable()?;
         let conditions = Conditions::parse(headers)?;
-        let Some(store) = self.store(call.db) else {
-            return match conditions.check(None) {
-                Verdict::Proceed => Err(Problem::key_not_found()),
-                _ => Err(failed()),
-            };
-        };
         let was_there = if conditions.is_empty() {
-            store.delete(&call.key, Wait::Block)?
+            self.take_out(call.db, &call.key)?
         } else {
-            let delete = |_: &Entry<'_>| Change::Delete;
-            match self.write_if(&store, &call.key, 0, &conditions, delete, || Change::Keep)? {
+            self.check_writable()?;
+            let change = |was_there| {
+                if was_there {
+                    Change::Delete
+                } else {
+                    Change::Keep
+                }
+            };
+            match self.write_if(call, 0, Event::Del, &conditions, change)? {
                 Outcome::Done { was_there } => was_there,
                 Outcome::Refused => return Err(failed()),
             }
@@ -210,16 +224,15 @@ impl App {
     /// only its identity is compared.
     fn write_if<'c>(
         &self,
-        store: &Store,
-        key: &[u8],
+        call: &Call,
         room: usize,
+        event: Event,
         conditions: &Conditions,
-        there: impl Fn(&Entry<'_>) -> Change<'c>,
-        missing: impl Fn() -> Change<'c>,
+        change: impl Fn(bool) -> Change<'c>,
     ) -> crate::Result<Outcome> {
         let mut hashed: Option<(Block, Tag)> = None;
         loop {
-            let decided = store.modify_up_to(key, room, Wait::Block, |entry| {
+            let decide = |entry: Option<Entry<'_>>| {
                 let was_there = entry.is_some();
                 let verdict = match &entry {
                     Some(entry) if conditions.needs_tag() => {
@@ -233,10 +246,11 @@ impl App {
                 if verdict != Verdict::Proceed {
                     return Ok((Change::Keep, Decided::Outcome(Outcome::Refused)));
                 }
-                let change = entry.as_ref().map_or_else(&missing, &there);
-                Ok((change, Decided::Outcome(Outcome::Done { was_there })))
-            })?;
-            match decided {
+                let done = Decided::Outcome(Outcome::Done { was_there });
+                Ok((change(was_there), done))
+            };
+            let databases = &self.databases;
+            match databases.modify_up_to(call.db, &call.key, room, Some(event), decide)? {
                 Decided::Outcome(outcome) => return Ok(outcome),
                 // While this handle is held its bytes stay as they are.
                 Decided::Hash(block) => {
@@ -274,30 +288,36 @@ enum Outcome {
     Refused,
 }
 
-/// The time to live that a request asks for.
-///
-/// # Errors
-/// 400.
-pub(super) fn ttl_of(headers: &HeaderMap) -> Result<Ttl, Problem> {
-    let mut given = headers.get_all(TTL).iter();
-    let Some(first) = given.next() else {
-        return Ok(Ttl::Default);
-    };
-    let parsed = first.to_str().ok().and_then(|text| text.parse().ok());
-    match (parsed, given.next()) {
-        (Some(ttl), None) => ttl_from_millis(ttl),
-        _ => Err(invalid_ttl()),
+impl App {
+    /// The time to live that a request asks for.
+    ///
+    /// # Errors
+    /// 400.
+    fn ttl_of(&self, headers: &HeaderMap) -> Result<Ttl, Problem> {
+        let mut given = headers.get_all(TTL).iter();
+        let Some(first) = given.next() else {
+            return Ok(Ttl::Default);
+        };
+        let parsed = first.to_str().ok().and_then(|text| text.parse().ok());
+        match (parsed, given.next()) {
+            (Some(ttl), None) => self.ttl_from_millis(ttl),
+            _ => Err(invalid_ttl()),
+        }
     }
-}
 
-/// The time to live of so many milliseconds.
-///
-/// # Errors
-/// 400 where it is not positive, or ends beyond what can be told.
-pub(super) fn ttl_from_millis(ttl: i64) -> Result<Ttl, Problem> {
-    match u64::try_from(ttl) {
-        Ok(ttl) if ttl > 0 => Ok(Ttl::Millis(ttl)),
-        _ => Err(invalid_ttl()),
+    /// The time to live of so many milliseconds. Ten years are a limit of Python's, not of this door.
+    ///
+    /// # Errors
+    /// 400 where it is not positive, or ends beyond what can be told.
+    pub(super) fn ttl_from_millis(&self, ttl: i64) -> Result<Ttl, Problem> {
+        match u64::try_from(ttl) {
+            Err(_) | Ok(0) => Err(invalid_ttl()),
+            Ok(short) if short <= limits::MAX_TTL => Ok(Ttl::Millis(short)),
+            Ok(_) => {
+                let end = ttl.checked_add_unsigned(self.databases.unix_now());
+                end.map(Ttl::At).ok_or_else(invalid_ttl)
+            }
+        }
     }
 }
 

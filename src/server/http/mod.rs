@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 
 use crate::engine::Store;
-use crate::server::stats::Stats;
 use crate::server::{Config, Shared};
 use conditional::Tagger;
 pub(crate) use connection::serve;
@@ -83,11 +82,6 @@ impl App {
             true => Err(Problem::new(403, "readonly", "the server takes no writes")),
             false => Ok(()),
         }
-    }
-
-    fn count_look_ups(&self, hits: u64, misses: u64) {
-        Stats::add(&self.stats.hits, hits);
-        Stats::add(&self.stats.misses, misses);
     }
 
     /// Takes the one place for a load or a save.

@@ -8,7 +8,7 @@ use super::path::{Plus, Query, decode, split_put};
 use super::problem::Problem;
 use super::routes::{Result, check_get, done};
 use super::{App, LARGE};
-use crate::engine::{Ttl, Wait};
+use crate::engine::Ttl;
 
 /// Renders refusals as these paths do.
 type Line = std::result::Result<axum::response::Response, axum::response::Response>;
@@ -31,8 +31,7 @@ fn put_inner(app: &App, request: &Request) -> Result {
     let (key, value) = (decoded(key)?, decoded(value)?);
     debug_assert!(value.len() <= LARGE, "paths are shorter");
     let db = Query::new(request.uri().query()).database()?;
-    app.store_to_write(db)?
-        .set_with(&key, &value, Ttl::Default, Wait::Block)?;
+    app.set(db, &key, &value, Ttl::Default)?;
     Ok(done())
 }
 

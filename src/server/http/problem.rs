@@ -132,6 +132,7 @@ impl From<Error> for Problem {
             Error::OutOfMemory | Error::NotEnoughMemory { .. } => (507, "out_of_memory"),
             Error::ArenaFull => (507, "shard_full"),
             Error::Closed => (503, "store_closed"),
+            Error::Broken => (503, "shard_broken"),
             Error::NotAnInteger | Error::IntegerOverflow => (409, "not_an_integer"),
             Error::MalformedRow { .. } => (422, "malformed_row"),
             Error::RowTooLong { .. } => (422, "row_too_long"),

@@ -12,11 +12,9 @@ use serde_json::value::RawValue;
 use super::frame::Kind;
 use super::out::Out;
 use super::{Handler, Next, wait};
-use crate::engine::{Ttl, Wait};
-use crate::limits;
+use crate::engine::Ttl;
 use crate::server::http::batch::write_found;
 use crate::server::http::json::Item;
-use crate::server::http::keys::ttl_from_millis;
 use crate::server::http::listing::Wanted;
 use crate::server::http::problem::Problem;
 use crate::server::http::routes::Result;
@@ -176,12 +174,15 @@ impl Api {
             "get" => return self.get(db, &item.take_key()?, id),
             "set" => {
                 let (key, value) = (item.take_key()?, item.take_value()?);
-                let ttl = item.ttl_ms.map_or(Ok(Ttl::Default), ttl_from_millis)?;
-                let is_new = set(&self.app, db, &key, &value, ttl)?;
+                let ttl = match item.ttl_ms {
+                    Some(ttl) => self.app.ttl_from_millis(ttl)?,
+                    None => Ttl::Default,
+                };
+                let is_new = self.app.set(db, &key, &value, ttl)?;
                 with(id, "created", is_new)
             }
             "delete" => {
-                let was_there = delete(&self.app, db, &item.take_key()?)?;
+                let was_there = self.app.take_out(db, &item.take_key()?)?;
                 with(id, "deleted", was_there)
             }
             "keys" => {
@@ -252,20 +253,6 @@ impl Api {
     }
 }
 
-fn set(app: &App, db: u8, key: &[u8], value: &[u8], ttl: Ttl) -> Result<bool> {
-    app.check_writable()?;
-    let store = app.store_to_write(db)?;
-    Ok(store.set_with(key, value, ttl, Wait::Block)?)
-}
-
-fn delete(app: &App, db: u8, key: &[u8]) -> Result<bool> {
-    app.check_writable()?;
-    match app.store(db) {
-        Some(store) => Ok(store.delete(key, Wait::Block)?),
-        None => Ok(false),
-    }
-}
-
 /// Answers a binary message.
 fn binary(app: &App, payload: &[u8], out: &mut Out) -> Next {
     let &[op, db, a, b, c, d, ref rest @ ..] = payload else {
@@ -282,7 +269,7 @@ fn binary(app: &App, payload: &[u8], out: &mut Out) -> Next {
             let [a, b, c, d, e, f] = head(DONE);
             out.message(Kind::Binary, &[a, b, c, d, e, f, u8::from(is_new)]);
         }),
-        (DELETE, _) => delete(app, db, rest).map(|was_there| {
+        (DELETE, _) => app.take_out(db, rest).map(|was_there| {
             let status = if was_there { DONE } else { MISSING };
             out.message(Kind::Binary, &head(status));
         }),
@@ -309,12 +296,11 @@ fn set_binary(app: &App, db: u8, rest: &[u8]) -> Result<bool> {
         Some((i64::from_be_bytes(*ttl), key, value))
     };
     let (ttl, key, value) = parse().ok_or_else(|| Problem::bad_body("the message is cut short"))?;
-    limits::check_key(key.len())?;
     let ttl = match ttl {
         0 => Ttl::Default,
-        ttl => ttl_from_millis(ttl)?,
+        ttl => app.ttl_from_millis(ttl)?,
     };
-    set(app, db, key, value, ttl)
+    app.set(db, key, value, ttl)
 }
 
 /// The start of an answer: `{"id":1,"ok":true`.

@@ -7,9 +7,8 @@ use memchr::memchr_iter;
 use super::frame::Kind;
 use super::out::Out;
 use super::{Handler, Next, wait};
-use crate::engine::{Ttl, Wait};
+use crate::engine::Ttl;
 use crate::server::http::problem::Problem;
-use crate::server::http::routes::Result;
 use crate::server::http::{App, LARGE};
 
 /// `/getws/`
@@ -46,24 +45,18 @@ impl Handler for Put {
         };
         let (app, db) = (self.0.clone(), self.1);
         if payload.len() <= LARGE {
-            note(put(&app, db, &payload[..tab], &payload[tab + 1..]));
+            let put = app.set(db, &payload[..tab], &payload[tab + 1..], Ttl::Default);
+            note(put.map(drop));
             return Next::Go;
         }
         let payload = payload.to_vec();
         wait(async move {
             let worker = app.clone();
-            let work = move || put(&worker, db, &payload[..tab], &payload[tab + 1..]);
-            note(app.offload.run(work).await);
+            let work = move || worker.set(db, &payload[..tab], &payload[tab + 1..], Ttl::Default);
+            note(app.offload.run(work).await.map(drop));
             nothing
         })
     }
-}
-
-fn put(app: &App, db: u8, key: &[u8], value: &[u8]) -> Result<()> {
-    app.check_writable()?;
-    app.store_to_write(db)?
-        .set_with(key, value, Ttl::Default, Wait::Block)?;
-    Ok(())
 }
 
 /// `/loadws/`
