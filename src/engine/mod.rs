@@ -10,6 +10,7 @@ mod block;
 mod bounds;
 mod bulk;
 mod clock;
+mod databases;
 mod expired;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
@@ -46,6 +47,7 @@ pub use block::{Block, BorrowedBlock};
 pub use bounds::{Limits, MIN_BYTES, OnFull};
 pub use bulk::{BulkLoad, BulkWriter, Merged};
 pub use clock::{Clock, ManualClock};
+pub use databases::Databases;
 pub use expired::{Expired, Watch, on_unwatched};
 pub use fork::prepare_for_forks;
 pub use glob::Glob;

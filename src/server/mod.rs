@@ -1,0 +1,142 @@
+//! `atbr serve`: one store's databases over HTTP, WebSocket and the Redis protocol. What the doors share is here; each
+//! door is a folder. Knows the engine and the files, and no Python.
+
+mod config;
+mod connections;
+mod descriptors;
+pub(crate) mod http;
+mod listen;
+pub(crate) mod resp;
+mod secrets;
+mod shared;
+mod shutdown;
+mod stats;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::engine::Databases;
+use listen::{Door, bind};
+
+pub use config::{Config, Limits, Tsv};
+pub(crate) use connections::ConnectionGuard;
+pub use listen::StartError;
+pub use secrets::Secrets;
+pub(crate) use shared::Shared;
+
+/// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
+pub struct Server {
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+    http: Option<SocketAddr>,
+    resp: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Binds the ports, then serves in the background. Port 0 is any free one.
+    ///
+    /// # Errors
+    /// [`StartError`], with nothing left listening.
+    pub fn start(
+        config: Config,
+        secrets: Secrets,
+        databases: Arc<Databases>,
+    ) -> Result<Server, StartError> {
+        let mut listeners = Vec::new();
+        for (door, port) in [(Door::Http, config.http), (Door::Resp, config.resp)] {
+            if let Some(port) = port {
+                listeners.push((door, bind(&config, &secrets, door, port)?));
+            }
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(config.threads())
+            .thread_name("atbr-server")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let shared = Arc::new(Shared::new(config, secrets, databases));
+        let mut server = Server {
+            shared,
+            runtime: None,
+            http: None,
+            resp: None,
+        };
+        for (door, listener) in listeners {
+            let address = listener.local_addr().map_err(StartError::Runtime)?;
+            match door {
+                Door::Http => server.http = Some(address),
+                Door::Resp => server.resp = Some(address),
+            }
+            let _inside = runtime.enter();
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
+            listen::spawn(door, listener, Arc::clone(&server.shared));
+        }
+        resp::spawn_housekeeping(&runtime, &server.shared);
+        server.runtime = Some(runtime);
+        Ok(server)
+    }
+
+    /// Where HTTP and WebSocket listen.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Where the Redis protocol listens.
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.resp
+    }
+
+    /// What is served.
+    pub fn databases(&self) -> &Arc<Databases> {
+        &self.shared.databases
+    }
+
+    /// Reads the files of secrets again; connections that have authenticated stay.
+    ///
+    /// # Errors
+    /// What the system said of a file; the secrets are then as they were.
+    pub fn reload_secrets(&self) -> std::io::Result<()> {
+        self.shared.secrets.reload()
+    }
+
+    /// Stops listening, and asks every connection to end after what it is doing.
+    pub fn begin_shutdown(&self) {
+        self.shared.shutdown.begin();
+    }
+
+    /// Whether a shutdown was asked for, by [`Server::begin_shutdown`] or by a client.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shared.shutdown.has_begun()
+    }
+
+    /// Waits until a shutdown is asked for, at most so long; returns whether it was.
+    pub fn wait_for_shutdown(&self, timeout: Duration) -> bool {
+        self.shared.shutdown.wait_for_begin(timeout)
+    }
+
+    /// Waits for connections to end, at most so long, and then ends what is left; returns whether all had ended.
+    pub fn join(mut self, timeout: Duration) -> bool {
+        self.stop(timeout)
+    }
+
+    fn stop(&mut self, timeout: Duration) -> bool {
+        let Some(runtime) = self.runtime.take() else {
+            return true;
+        };
+        self.shared.shutdown.begin();
+        let deadline = Instant::now() + timeout;
+        let drained = self.shared.connections.wait_until_none(deadline);
+        runtime.shutdown_timeout(Duration::from_millis(500));
+        drained
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop(Duration::from_millis(200));
+    }
+}

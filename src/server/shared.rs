@@ -1,0 +1,49 @@
+//! What all doors of one server share.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::config::Config;
+use super::connections::Connections;
+use super::descriptors::Descriptors;
+use super::resp::Resp;
+use super::secrets::Secrets;
+use super::shutdown::Shutdown;
+use super::stats::Stats;
+use crate::engine::Databases;
+
+/// One for a server, in an `Arc` that every connection holds.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) secrets: Secrets,
+    pub(crate) databases: Arc<Databases>,
+    pub(crate) stats: Stats,
+    pub(crate) connections: Connections,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) started: Instant,
+    /// Milliseconds since 1970 when the server started.
+    pub(crate) started_unix: u64,
+    /// What the connections of the Redis protocol share.
+    pub(crate) resp: Resp,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, secrets: Secrets, databases: Arc<Databases>) -> Shared {
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Shared {
+            resp: Resp::new(&config),
+            config,
+            secrets,
+            databases,
+            stats: Stats::default(),
+            connections: Connections::default(),
+            descriptors: Descriptors::default(),
+            shutdown: Shutdown::default(),
+            started: Instant::now(),
+            started_unix: since_1970.as_millis() as u64,
+        }
+    }
+}
