@@ -95,7 +95,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
 }
 FLAGS = {flag.name: flag for group in GROUPS.values() for flag in group}
-FILES = Flag("files", "TSV", path, "files to load first, and FILE.dbN beside them into database N", many=True)
+FILES = Flag(
+    "files", "TSV", path, "files to load first, and FILE.dbN beside them into database N", many=True
+)
 ALL = {**FLAGS, FILES.name: FILES}
 
 

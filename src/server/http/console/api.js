@@ -25,7 +25,7 @@ export const token = {
 
 export async function ask(path, options = {}) {
   const headers = { ...options.headers };
-  if (token.get() !== null) headers.Authorization = `Bearer ${token.get()}`;
+  if (token.get() !== null) headers.Authorization = `Bearer ${String.fromCharCode(...utf8(token.get()))}`;
   let answer;
   try {
     answer = await fetch(path, { cache: "no-store", credentials: "omit", redirect: "error", ...options, headers });
@@ -99,13 +99,19 @@ export async function keys(filter, database, cursor, count) {
   if (cursor !== null) words.set("cursor", cursor);
   const page = await (await ask(`v1/keys?${words}`)).json();
   return {
-    keys: page.keys.map((item) => (typeof item === "string" ? utf8(item) : keyOf(item))),
+    keys: page.keys.map(keyOf),
     cursor: page.cursor || null,
   };
 }
 
 function keyOf(item) {
   return item.key64 === undefined ? utf8(item.key) : fromBase64url(item.key64);
+}
+
+/** Names of the files in the data folder, those that are text. */
+export async function files() {
+  const listed = await (await ask("v1/files")).json();
+  return listed.files.flatMap((item) => item.key ?? []);
 }
 
 /** Loads a file of the data folder; `seen` is called with each line of progress, the last one is returned. */

@@ -43,6 +43,7 @@ export function clock(date) {
 }
 
 function digits(value) {
+  if (Number.isInteger(value)) return String(value);
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 

@@ -49,13 +49,13 @@ export class Live {
       return now === null ? "" : `${short(now)}/s${word}`;
     };
     put("tile-entries", short(stats.entries));
-    put("note-entries", stats.expiring === null ? "" : `${short(stats.expiring)} with a time to live`);
+    put("note-entries", stats.expiring === null ? "" : `${short(stats.expiring)} expire`);
     put("tile-memory", bytes(stats.memory));
     const each = stats.entries ? `${number(stats.memory / stats.entries)} B an entry` : "";
     put("note-memory", stats.max_memory ? `of ${bytes(stats.max_memory)}` : each);
     const asked = stats.hits + stats.misses;
     put("tile-hits", asked ? percent(stats.hits / asked) : "–");
-    put("note-hits", `${short(stats.hits)} of ${short(asked)} look-ups`);
+    put("note-hits", `${short(stats.hits)} of ${short(asked)}`);
     put("tile-evictions", short(stats.evicted));
     put("note-evictions", aSecond((s) => s.evicted));
     put("tile-expirations", short(stats.expired));

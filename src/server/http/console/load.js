@@ -17,6 +17,17 @@ export class Loader {
       if (this.stop === null) this.load(file.value);
     });
     cancel.addEventListener("click", () => this.stop?.abort());
+    file.addEventListener("focus", () => this.offer());
+  }
+
+  /** Offers the files that there are. */
+  async offer() {
+    try {
+      const names = await api.files();
+      byId("files").replaceChildren(...names.map((name) => new Option(name)));
+    } catch {
+      // The name can still be typed, and loading says what is wrong.
+    }
   }
 
   async load(name) {
