@@ -55,7 +55,8 @@ def test_both_sides_see_each_others_writes(store: Store[str], server: Server) ->
 
 
 def test_ports_are_free_ones_and_the_addresses_name_them(server: Server) -> None:
-    assert server.http_port and server.resp_port
+    assert server.http_port
+    assert server.resp_port
     assert server.http_port != server.resp_port
     assert server.url == f"http://127.0.0.1:{server.http_port}"
     assert server.resp_url == f"redis://127.0.0.1:{server.resp_port}"
@@ -210,7 +211,8 @@ def test_the_server_never_takes_the_gil(store: Store[str], server: Server) -> No
         buffer = ctypes.create_string_buffer(8)
         # PyDLL calls without releasing the GIL; the child ends, and the read with it, if it is not answered.
         read = ctypes.PyDLL(None).read(child.stdout.fileno(), buffer, 8)
-        assert buffer.raw[:read] == b"answered"[:read] and read > 0
+        assert buffer.raw[:read] == b"answered"[:read]
+        assert read > 0
         child.communicate(timeout=60)
 
 
@@ -493,6 +495,7 @@ def test_a_unit_and_an_image_start_what_exists() -> None:
     deploy = HERE.parents[2] / "deploy"
     unit = (deploy / "atbr.service").read_text()
     assert "ExecStart=/usr/local/bin/atbr serve --config" in unit
-    assert os.path.exists(deploy / "Dockerfile")
+    image = (deploy / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["/opt/atbr/bin/atbr", "serve"]' in image
     with Serve("--config", str(deploy / "atbr.toml")) as serve:
         assert serve.end() == 0
