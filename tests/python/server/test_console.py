@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import pytest
+from command_line import Serve
 
 from atbr import Store
 from atbr.server import Server
@@ -59,7 +61,7 @@ class Page:
     def __init__(self, browser: Chrome) -> None:
         self.browser = browser
 
-    def open(self, server: Server, state: str = "live") -> None:
+    def open(self, server: Server | Serve, state: str = "live") -> None:
         assert server.url
         self.browser.get_log("browser")
         self.browser.get_log("performance")
@@ -387,6 +389,17 @@ def test_a_server_that_is_gone_is_said_to_be_and_found_again(page: Page, store: 
         assert not page["gone"].is_displayed()
         page.look_up("a")
         page.wait_for_text("entry-note", "1 byte")
+
+
+def test_a_server_that_hangs_is_gone(page: Page) -> None:
+    with Serve() as serve:
+        page.open(serve)
+        serve.child.send_signal(signal.SIGSTOP)
+        try:
+            page.wait(lambda: page["status"].text == "gone")
+        finally:
+            serve.child.send_signal(signal.SIGCONT)
+        page.wait(lambda: page["status"].text == "live")
 
 
 def test_the_keyboard_is_enough(page: Page, store: Store[str], server: Server) -> None:

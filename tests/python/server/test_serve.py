@@ -6,7 +6,6 @@ import ctypes
 import errno
 import gc
 import json
-import os
 import signal
 import socket
 import subprocess

@@ -3,6 +3,7 @@
 import { asText, fromBase64url, toBase64url, utf8 } from "./format.js";
 
 const TOKEN = "atbr-token";
+const SILENT_MS = 5000;
 /** Of a longer value this much is fetched to be shown. */
 export const SHOWN_BYTES = 65536;
 
@@ -47,7 +48,14 @@ function place(key, database) {
   return `v1/key?k64=${toBase64url(key)}&db=${database}`;
 }
 
-export const stats = async () => (await ask("v1/stats")).json();
+/** The server's figures; one that is silent for so long is gone. */
+export async function stats() {
+  try {
+    return await (await ask("v1/stats", { signal: AbortSignal.timeout(SILENT_MS) })).json();
+  } catch (error) {
+    throw error instanceof Refused ? error : new Gone();
+  }
+}
 
 /** The value's first bytes, its length, ttl in milliseconds (null: never) and ETag; null where there is no such key. */
 export async function look(key, database) {

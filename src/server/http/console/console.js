@@ -28,6 +28,7 @@ database.addEventListener("change", () => {
 
 let goneSince = null;
 let timer = null;
+let beats = 0;
 let browsed = false;
 
 function status(state, text) {
@@ -64,6 +65,7 @@ function disable(whether) {
 
 async function beat() {
   clearTimeout(timer);
+  const own = ++beats;
   try {
     const stats = await api.stats();
     back();
@@ -80,7 +82,8 @@ async function beat() {
       live.gap();
     }
   }
-  timer = setTimeout(beat, SECOND);
+  // "Try now" may have begun another one meanwhile.
+  if (own === beats) timer = setTimeout(beat, SECOND);
 }
 
 /** Does a request for the user; says in `note` what went wrong. */
@@ -104,6 +107,8 @@ async function run(note, request) {
 }
 
 let asking = null;
+// There is nothing behind it to see.
+byId("token-dialog").addEventListener("cancel", (event) => event.preventDefault());
 
 function askForToken(error) {
   const dialog = byId("token-dialog");
@@ -112,7 +117,6 @@ function askForToken(error) {
   byId("token-note").dataset.tone = "bad";
   asking ??= new Promise((answered) => {
     byId("token").value = "";
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
     byId("token-form").addEventListener("submit", () => {
       api.token.set(byId("token").value);

@@ -38,6 +38,8 @@ export class Live {
     this.tiles(stats, rate);
     const requests = rate((s) => s.requests);
     if (requests === null) return;
+    // A page in the background is woken less often.
+    for (let missed = Math.min(Math.round(seconds), KEPT_SECONDS) - 1; missed > 0; missed -= 1) this.curve.add(null);
     this.curve.add(requests);
     put("throughput-now", `${short(requests)} requests/s`);
     this.latencies(stats);
