@@ -255,7 +255,8 @@ fn rendered(problem: Problem, path: &str) -> Response {
 
 fn exposure(path: &str) -> Exposure {
     match path {
-        "/health" => Exposure::Open,
+        "/" | "/health" => Exposure::Open,
+        part if part.starts_with("/console/") => Exposure::Open,
         "/v1/ws" | "/getws/" | "/putws/" | "/loadws/" | "/savews/" => Exposure::Socket,
         _ => Exposure::Guarded,
     }

@@ -4,6 +4,7 @@ mod batch;
 mod body;
 mod conditional;
 mod connection;
+mod console;
 mod door;
 mod figures;
 mod guard;

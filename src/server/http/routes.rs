@@ -10,13 +10,15 @@ use axum::{Extension, Router};
 use super::keys::Call;
 use super::path::Query;
 use super::problem::Problem;
-use super::{App, LARGE, batch, figures, listing, load, original, reply, socket};
+use super::{App, LARGE, batch, console, figures, listing, load, original, reply, socket};
 
 pub(super) type Result<T = Response> = std::result::Result<T, Problem>;
 
 /// Everything but what the door answers itself.
 pub(super) fn router() -> Router {
     Router::new()
+        .route("/", get(console::page))
+        .route("/console/{name}", get(console::part))
         .route("/health", get(figures::health))
         .route("/metrics", get(figures::metrics))
         .route("/openapi.json", get(openapi))
