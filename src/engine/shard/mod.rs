@@ -116,12 +116,10 @@ pub(crate) struct Shard<T> {
     changing: bool,
     /// None while nobody is told of changes.
     observers: Option<Box<Observers>>,
-    /// The time for all that is done under one lock; [`MOVING`]: it is read anew each time.
-    fixed_now: u64,
+    /// Whether all that is done under one lock is done at one time, and the low half of that.
+    time_is_fixed: bool,
+    fixed_time: u32,
 }
-
-/// In the place of a time: it moves on.
-const MOVING: u64 = u64::MAX;
 
 /// An entry that was taken out.
 #[derive(Debug)]
@@ -173,7 +171,8 @@ impl<T: Table> Shard<T> {
             closed: false,
             changing: false,
             observers: None,
-            fixed_now: MOVING,
+            time_is_fixed: false,
+            fixed_time: 0,
         }
     }
 
@@ -212,15 +211,17 @@ impl<T: Table> Shard<T> {
 
     /// Stops the time for what is done from here on, or lets it go on.
     pub(crate) fn fix_time(&mut self, now: Option<u64>) {
-        self.fixed_now = now.unwrap_or(MOVING);
+        self.time_is_fixed = now.is_some();
+        self.fixed_time = now.unwrap_or(0) as u32;
     }
 
     #[inline]
     fn now(&self, cx: &Context) -> u64 {
-        if self.fixed_now == MOVING {
-            cx.time.now()
+        let now = cx.time.now();
+        if self.time_is_fixed {
+            now - u64::from((now as u32).wrapping_sub(self.fixed_time))
         } else {
-            self.fixed_now
+            now
         }
     }
 
@@ -374,9 +375,9 @@ impl<T: Table> Shard<T> {
         try_copy(&mut value, record.value.as_slice())?;
         let deadline = record.expiry.deadline;
         let time_left = (deadline != 0).then(|| deadline - now);
-        let moving = std::mem::replace(&mut self.fixed_now, now);
+        self.fix_time(Some(now));
         let deleted = self.delete(cx, order, &key, Event::Del);
-        self.fixed_now = moving;
+        self.fix_time(None);
         deleted?;
         Ok(Some(Popped {
             key,
@@ -427,7 +428,8 @@ impl<T: Table> Shard<T> {
             eviction: self.eviction.take(),
             index: self.index.emptied(),
             observers: self.observers.take(),
-            fixed_now: self.fixed_now,
+            time_is_fixed: self.time_is_fixed,
+            fixed_time: self.fixed_time,
             ..Shard::new()
         };
     }

@@ -381,7 +381,7 @@ impl<T: Table> Shard<T> {
         let value = self.arena.record(found.offset).value;
         let old_len = value.len();
         limits::check_value(old_len + tail.len())?;
-        if self.arena.append_to_block(found.offset, tail)? {
+        if self.arena.append_to_block(&cx.pool, found.offset, tail)? {
             self.value_bytes += tail.len() as u64;
             self.work.bytes_copied += tail.len() as u64;
             self.tell(order, key, event);
