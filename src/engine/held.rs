@@ -234,7 +234,8 @@ impl<'s> Held<'s> {
         let cx = store.cx();
         let room = cx.bounds.as_ref().map_or(0, |_| room_for(len));
         self.of_key(store, key)?;
-        if cx.bounds.is_some() && !self.reserved.take_bytes(room) {
+        let is_paid = cx.bounds.is_some() && self.reserved.take_bytes(room);
+        if cx.bounds.is_some() && !is_paid {
             self.evict_until(store, key, |cx, shard, is_own| {
                 let spared = if is_own { spared } else { Spared::Newest };
                 shard.make_room(cx, room, spared)
@@ -265,6 +266,7 @@ impl<'s> Held<'s> {
             }
         }
         let shard = self.of_key(store, key)?.0;
+        shard.set_paid(is_paid);
         let result = work(shard, order);
         shard.settle(cx, room);
         result.map_err(|error| match error {

@@ -37,7 +37,7 @@ impl Store {
         work: &mut dyn FnMut(&mut Shard<Sparse>) -> Result<R>,
     ) -> Result<R> {
         let mut patience = PATIENCE;
-        let credit = self.have_another_pay(cell, len);
+        let is_paid = self.have_another_pay(cell, len);
         loop {
             let room = self.make_room(cell, len, spared, wait)?;
             let mut shard = match cell.write(wait) {
@@ -47,7 +47,7 @@ impl Store {
                     return Err(error);
                 }
             };
-            shard.credit(credit);
+            shard.set_paid(is_paid);
             let result = shard
                 .take_first_entry(self.cx())
                 .and_then(|()| work(&mut shard));
@@ -218,13 +218,13 @@ impl Store {
     }
 
     /// Where several stores share bounds and these are full, each gives bytes for a new entry as often as it has entries: otherwise
-    /// a database would only ever evict its own. Returns the bytes that another one has given.
-    fn have_another_pay(&self, cell: &Cell, len: usize) -> usize {
+    /// a database would only ever evict its own. Says whether another one has given them.
+    fn have_another_pay(&self, cell: &Cell, len: usize) -> bool {
         let Some(bounds) = &self.cx().bounds else {
-            return 0;
+            return false;
         };
         if !bounds.is_full_of_several() {
-            return 0;
+            return false;
         }
         // Shards of one number have the same share of their stores.
         let own = self.cells().iter().position(|c| std::ptr::eq(c, cell));
@@ -236,7 +236,7 @@ impl Store {
         };
         let total = cell.entries() + others().map(|(entries, _)| entries).sum::<u64>();
         let Some(mut turn) = bounds.turn(total).checked_sub(cell.entries()) else {
-            return 0;
+            return false;
         };
         for (entries, store) in others() {
             if turn < entries {
@@ -247,11 +247,11 @@ impl Store {
                 shard.settle(&store.cx, 0);
                 // Never earlier than before: nobody has to be woken.
                 let _ = store.cells[number].publish(&shard);
-                return len;
+                return true;
             }
             turn -= entries;
         }
-        0
+        false
     }
 
     /// Has other stores that count in the same bounds make room.

@@ -27,8 +27,8 @@ pub(super) struct Eviction {
     evictions: u64,
     /// Bytes that came to a full store and are to be evicted.
     debt: usize,
-    /// Bytes that another store has evicted for the next entry.
-    credit: usize,
+    /// Room for the next entry was made elsewhere.
+    is_paid: bool,
     /// Bytes of the shard that the store's bounds know of.
     accounted: u64,
     place: Place,
@@ -201,12 +201,15 @@ impl<T: Table> Shard<T> {
             return;
         };
         eviction.newest = Some(offset);
-        let credit = std::mem::take(&mut eviction.credit);
+        let is_paid = std::mem::take(&mut eviction.is_paid);
+        if is_paid {
+            return;
+        }
         if !bounds.is_nearly_full() || !bounds.evicts() {
             eviction.debt = 0;
             return self.shorten_window(cx);
         }
-        eviction.debt += self.arena.record(offset).len.saturating_sub(credit);
+        eviction.debt += self.arena.record(offset).len;
         while self.owes() && self.evict(cx) {}
     }
 
@@ -395,10 +398,10 @@ impl<T: Table> Shard<T> {
         self.eviction.as_ref().is_some_and(|e| e.debt > 0)
     }
 
-    /// Another store has evicted so many bytes for the next entry.
-    pub(crate) fn credit(&mut self, bytes: usize) {
+    /// Whether room for the next entry was made elsewhere, so that none is evicted here for it.
+    pub(crate) fn set_paid(&mut self, is_paid: bool) {
         if let Some(eviction) = &mut self.eviction {
-            eviction.credit = bytes;
+            eviction.is_paid = is_paid;
         }
     }
 
