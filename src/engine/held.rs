@@ -85,7 +85,6 @@ impl<'s> Wanted<'s> {
         };
         if !self.others.is_empty() {
             self.others.sort_unstable_by_key(|other| other.0);
-            self.others.dedup_by_key(|other| other.0);
             if let Some(least) = self.others.first_mut()
                 && least.0 < first.0
             {
@@ -94,6 +93,7 @@ impl<'s> Wanted<'s> {
             let first = first.0;
             self.others.sort_unstable_by_key(|other| other.0);
             self.others.retain(|other| other.0 != first);
+            self.others.dedup_by_key(|other| other.0);
         }
         let mut others = Vec::new();
         try_reserve(&mut others, self.others.len())?;

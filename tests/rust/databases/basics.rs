@@ -97,3 +97,13 @@ fn random_keys_are_all_the_keys_there_are() {
     }
     assert_eq!(seen.len(), 50);
 }
+
+#[test]
+fn a_key_may_be_named_twice_at_any_place_among_others() {
+    let databases = databases();
+    for i in 0..200u32 {
+        let keys = [i, i + 1, i, i + 2, i + 1, i].map(u32::to_le_bytes);
+        let named = keys.map(|key| (0, key));
+        databases.with_locked(&named, |_| Ok(())).unwrap();
+    }
+}
