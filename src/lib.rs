@@ -4,6 +4,8 @@ pub mod engine;
 mod error;
 pub mod files;
 pub mod limits;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod tables;
 // Pure arithmetic of the Python layer, here so that its tests need no Python.
 #[cfg(any(feature = "python", test))]

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::RwLockReadGuard;
 
 use super::block::Block;
+use super::events::Event;
 use super::record::ValueRef;
 use super::shard::Shard;
 use super::store::{Store, Wait};
@@ -104,7 +105,8 @@ impl Store {
         for (i, key) in keys.iter().enumerate() {
             let (cell, order) = self.place(key);
             orders[i] = order;
-            guards[i] = cell.lock.try_read();
+            // Nor is what is broken read: the slow way says so.
+            guards[i] = cell.lock.try_read().filter(|shard| !shard.is_broken());
             if let Some(shard) = &guards[i] {
                 shard.prefetch_group(order);
             }
@@ -135,7 +137,7 @@ impl Store {
     fn get_slowly(&self, keys: &[&[u8]], out: &mut Batch) -> Result<()> {
         for key in keys {
             let (cell, order) = self.place(key);
-            let shard = cell.lock.read();
+            let shard = cell.read(Wait::Block)?;
             out.push(shard.get(self.cx(), order, key))?;
         }
         Ok(())
@@ -148,7 +150,7 @@ impl Store {
     /// [`crate::Error::KeyTooLong`], [`crate::Error::ValueTooLong`] and [`crate::Error::TtlOutOfRange`] before the first write;
     /// else as [`Store::set`], with some of the pairs written.
     pub fn set_many(&self, pairs: &[(&[u8], &[u8])], ttl: Ttl) -> Result<usize> {
-        self.cx().time.deadline(ttl)?;
+        self.cx().time.deadline(ttl, None)?;
         for (key, value) in pairs {
             limits::check_key(key.len())?;
             limits::check_value(value.len())?;
@@ -164,7 +166,7 @@ impl Store {
             pairs,
             |pair| pair.0,
             |shard, order, (key, value)| {
-                new += usize::from(shard.set(self.cx(), order, key, value, ttl)?);
+                new += usize::from(shard.set(self.cx(), order, key, value, ttl, Event::Set)?);
                 Ok(())
             },
         )?;
@@ -181,7 +183,7 @@ impl Store {
             keys,
             |key| key,
             |shard, order, key| {
-                there += usize::from(shard.delete(self.cx(), order, key)?);
+                there += usize::from(shard.delete(self.cx(), order, key, Event::Del)?);
                 Ok(())
             },
         )?;

@@ -2,8 +2,8 @@
 //! the child finds every store whole. Waiting never parks (see sync.rs), so a lock word is all there is.
 
 use std::ops::Deref;
-use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
@@ -18,12 +18,24 @@ struct Entry(*const Inner);
 // SAFETY: an entry is dereferenced only while the registry is locked, and removed before its store goes.
 unsafe impl Send for Entry {}
 
+/// In the order in which they were registered.
 static STORES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 static HANDLERS: Once = Once::new();
 
 /// A store's place in the registry.
 #[derive(Default)]
-pub(crate) struct Registered(AtomicUsize);
+pub(crate) struct Registered {
+    at: AtomicUsize,
+    serial: AtomicU64,
+}
+
+impl Registered {
+    /// Says which of two stores was registered first. Locks of several stores are taken in this order, as forks do.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+}
 
 /// Installs the fork handlers, once. The first store does it; who may fork while another thread makes the first store
 /// calls this before.
@@ -38,19 +50,55 @@ pub fn prepare_for_forks() {
 pub(crate) fn register(store: &Inner) -> Result<()> {
     prepare_for_forks();
     let mut stores = lock_mutex(&STORES);
-    store.registered.0.store(stores.len(), Ordering::Relaxed);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    store.registered.serial.store(serial, Ordering::Relaxed);
+    store.registered.at.store(stores.len(), Ordering::Relaxed);
     try_push(&mut stores, Entry(store))
 }
 
 pub(crate) fn unregister(store: &Inner) {
     let mut stores = lock_mutex(&STORES);
-    let at = store.registered.0.load(Ordering::Relaxed);
-    stores.swap_remove(at);
-    if let Some(moved) = stores.get(at) {
+    let at = store.registered.at.load(Ordering::Relaxed);
+    stores.remove(at);
+    let moved = stores.len() > at;
+    for (at, moved) in stores.iter().enumerate().skip(at) {
         // SAFETY: registered stores are alive.
-        unsafe { (*moved.0).registered.0.store(at, Ordering::Relaxed) };
-        drop(stores);
+        unsafe { (*moved.0).registered.at.store(at, Ordering::Relaxed) };
+    }
+    drop(stores);
+    if moved {
         sweeper::look_again();
+    }
+}
+
+/// Called in the child of a fork.
+type InChild = Arc<dyn Fn() + Send + Sync>;
+
+static HOOKS: Mutex<Vec<(u64, InChild)>> = Mutex::new(Vec::new());
+
+/// Has something done in the children of forks until it is dropped.
+pub struct ForkHook(u64);
+
+/// Calls `hook` in the child of every fork, on its only thread, once all stores can be used there: for whoever has descriptors that
+/// are not the child's. Hooks are called in the order in which they were given, and must not drop one.
+///
+/// # Errors
+/// [`crate::Error::OutOfMemory`].
+pub fn in_forked_children(hook: impl Fn() + Send + Sync + 'static) -> Result<ForkHook> {
+    prepare_for_forks();
+    let number = SERIAL.fetch_add(1, Ordering::Relaxed);
+    try_push(&mut lock_mutex(&HOOKS), (number, Arc::new(hook)))?;
+    Ok(ForkHook(number))
+}
+
+impl Drop for ForkHook {
+    fn drop(&mut self) {
+        let mut hooks = lock_mutex(&HOOKS);
+        let at = hooks.iter().position(|(number, _)| *number == self.0);
+        let removed = at.map(|at| hooks.remove(at));
+        // What it holds may take locks when it goes.
+        drop(hooks);
+        drop(removed);
     }
 }
 
@@ -83,6 +131,7 @@ pub(crate) fn pin(number: usize) -> Option<Pinned> {
 
 extern "C" fn prepare() {
     sweeper::stop_over_fork();
+    std::mem::forget(lock_mutex(&HOOKS));
     let stores = lock_mutex(&STORES);
     for entry in stores.iter() {
         // SAFETY: registered stores are alive while the registry is locked.
@@ -99,6 +148,14 @@ extern "C" fn prepare() {
 fn release(child: bool) {
     // SAFETY: `prepare` of this fork locked the registry, so its data are this thread's.
     let stores = unsafe { &*STORES.data_ptr() };
+    if child {
+        for entry in stores {
+            // SAFETY: registered stores are alive.
+            if let Some(bounds) = unsafe { &(*entry.0).cx.bounds } {
+                bounds.reset();
+            }
+        }
+    }
     for entry in stores {
         // SAFETY: as in `prepare`, which holds what is released here.
         unsafe {
@@ -116,6 +173,7 @@ fn release(child: bool) {
     // SAFETY: locked by `prepare`.
     unsafe {
         STORES.force_unlock();
+        HOOKS.force_unlock();
         sweeper::release_after_fork();
     }
 }
@@ -126,4 +184,6 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     release(true);
+    let hooks = lock_mutex(&HOOKS);
+    hooks.iter().for_each(|(_, hook)| hook());
 }

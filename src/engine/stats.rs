@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::store::{Cell, Store};
+use super::cell::Cell;
+use super::store::Store;
 
 /// Figures of a store, each of some moment of the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -79,6 +80,9 @@ impl Store {
             lookups += cell.batched.load(Ordering::Relaxed);
             stats.misses += cell.misses.load(Ordering::Relaxed);
             let shard = cell.lock.read();
+            if shard.is_broken() {
+                continue;
+            }
             let work = shard.work();
             let index_bytes = shard.index().bytes() as u64;
             stats.expiring += shard.expiring_records();

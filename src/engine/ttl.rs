@@ -1,5 +1,7 @@
 //! What a write does with an entry's time to live, and the time of one store.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::clock::Clock;
 use crate::{Result, limits};
 
@@ -11,8 +13,10 @@ pub enum Ttl {
     Default,
     /// It never expires.
     Never,
-    /// It expires after so many milliseconds.
+    /// It expires after so many milliseconds, ten years at most.
     Millis(u64),
+    /// It expires so many milliseconds after the beginning of 1970. What has passed then is taken out at once.
+    At(i64),
 }
 
 /// No tick of the kernel's is so late that [`Time::recently`] is behind by more than so many milliseconds.
@@ -20,10 +24,16 @@ const LATEST_TICK: u64 = 100;
 /// A ttl from so many milliseconds on may end a tick of the kernel's early.
 const EXACT_BELOW: u64 = 1_000;
 
+/// In the place of a deadline: it has passed.
+pub(crate) const OVER: u64 = u64::MAX;
+
 /// The time of a store: milliseconds since it was made.
+#[derive(Clone)]
 pub(crate) struct Time {
     clock: Clock,
     epoch: u64,
+    /// What the wall clock said at the epoch, in milliseconds since 1970. Later jumps of it move nothing.
+    unix: u64,
     default: Ttl,
 }
 
@@ -37,9 +47,11 @@ impl Time {
             limits::check_ttl(ttl)?;
         }
         let epoch = clock.now();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Time {
             clock,
             epoch,
+            unix: unix.map_or(0, |since| since.as_millis() as u64),
             default,
         })
     }
@@ -65,32 +77,46 @@ impl Time {
         deadline <= recently || deadline - recently <= LATEST_TICK && deadline <= self.now()
     }
 
-    /// When an entry that is written now expires; 0: never. At least 1, because a ttl is.
+    /// The time in milliseconds since 1970.
+    pub(crate) fn unix_now(&self) -> u64 {
+        self.unix + self.now()
+    }
+
+    /// A deadline in milliseconds since 1970; None for one that never comes.
+    pub(crate) fn to_unix(&self, deadline: u64) -> Option<u64> {
+        (deadline != 0).then(|| self.unix + deadline)
+    }
+
+    /// When an entry that is written now, or at a time that the caller holds fast, expires; 0: never; [`OVER`]: it has. At least
+    /// 1 otherwise, because a ttl is.
     ///
     /// # Errors
     /// [`crate::Error::TtlOutOfRange`].
     #[inline]
-    pub(crate) fn deadline(&self, ttl: Ttl) -> Result<u64> {
+    pub(crate) fn deadline(&self, ttl: Ttl, fixed: Option<u64>) -> Result<u64> {
         let ttl = if ttl == Ttl::Default {
             self.default
         } else {
             ttl
         };
-        let Ttl::Millis(ttl) = ttl else {
-            return Ok(0);
-        };
-        limits::check_ttl(ttl)?;
-        let now = if ttl < EXACT_BELOW {
-            self.now()
-        } else {
-            self.recently()
-        };
-        Ok((now + ttl).min(limits::LAST_DEADLINE))
-    }
-
-    /// Milliseconds from now to a deadline that has not passed, at least 1; None for one that never comes.
-    pub(crate) fn left(&self, deadline: u64) -> Option<u64> {
-        (deadline != 0).then(|| deadline.saturating_sub(self.now()).max(1))
+        match ttl {
+            Ttl::Default | Ttl::Never => Ok(0),
+            Ttl::Millis(ttl) => {
+                limits::check_ttl(ttl)?;
+                let now = match fixed {
+                    Some(now) => now,
+                    None if ttl < EXACT_BELOW => self.now(),
+                    None => self.recently(),
+                };
+                Ok(now + ttl)
+            }
+            Ttl::At(unix) => {
+                let now = fixed.unwrap_or_else(|| self.now());
+                let deadline = unix as i128 - i128::from(self.unix);
+                let is_over = deadline <= i128::from(now);
+                Ok(if is_over { OVER } else { deadline as u64 })
+            }
+        }
     }
 
     /// A deadline on the system's clock, for who sleeps until then; 0 or far away where the clock is another one.

@@ -9,7 +9,8 @@ impl Arena {
     /// Whether so much is dead that each write is to evacuate a chunk: a fifth of all bytes.
     #[inline]
     pub(crate) fn is_loose(&self) -> bool {
-        self.dead_bytes >= CHUNK as u64 && self.dead_bytes * 5 >= self.used_bytes
+        self.dead_bytes >= CHUNK as u32
+            && u64::from(self.dead_bytes) * 5 >= u64::from(self.used_bytes)
     }
 
     /// The next chunk worth evacuating: the deadest of a bounded number of chunks, at least a fifth dead,

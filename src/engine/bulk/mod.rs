@@ -9,10 +9,11 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+use super::cell::Cell;
 use super::pool::{CHUNK, Pool};
 use super::record::{Expiry, InWheel};
 use super::shard::{Gain, Keep};
-use super::store::{Cell, Store};
+use super::store::Store;
 use super::sync::lock_mutex;
 use super::table::{try_reserve, try_reserve_exact};
 use super::ttl::Ttl;
@@ -239,7 +240,7 @@ impl<'s> BulkLoad<'s> {
 
 /// The expiry of rows that are pushed now. Shards enter them into the wheel that records call even.
 fn expiry_of(store: &Store, ttl: Ttl) -> Result<Expiry> {
-    let deadline = store.cx().time.deadline(ttl)?;
+    let deadline = store.cx().time.deadline(ttl, None)?;
     Ok(match deadline {
         0 => Expiry::NEVER,
         _ => Expiry {

@@ -6,6 +6,7 @@ use super::ghost::Ghost;
 use super::{Context, Shard};
 use crate::engine::arena::{Arena, Queue};
 use crate::engine::bounds::Bounds;
+use crate::engine::events::Event;
 use crate::engine::index::{Found, Index};
 use crate::engine::table::{Table, try_box};
 use crate::{Error, Result};
@@ -26,6 +27,8 @@ pub(super) struct Eviction {
     evictions: u64,
     /// Bytes that came to a full store and are to be evicted.
     debt: usize,
+    /// Room for the next entry was made elsewhere.
+    is_paid: bool,
     /// Bytes of the shard that the store's bounds know of.
     accounted: u64,
     place: Place,
@@ -98,6 +101,13 @@ impl<T: Table> Shard<T> {
         Ok(())
     }
 
+    /// Keeps the place of one entry that the caller has taken for the next write.
+    pub(crate) fn hold_place(&mut self) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.place = Place::Held;
+        }
+    }
+
     /// Gives the place back that the shard holds and no write needed.
     fn give_place(&mut self, cx: &Context) {
         if let Some(eviction) = &mut self.eviction
@@ -122,7 +132,7 @@ impl<T: Table> Shard<T> {
         {
             return true;
         }
-        cx.bounds.as_ref().is_none_or(Bounds::take_entry)
+        cx.bounds.as_ref().is_none_or(|b| b.take_entry())
     }
 
     /// Takes the place of one entry for a new key, evicting where there is none; returns the queue for its record.
@@ -191,12 +201,16 @@ impl<T: Table> Shard<T> {
             return;
         };
         eviction.newest = Some(offset);
+        let is_paid = std::mem::take(&mut eviction.is_paid);
+        if is_paid {
+            return;
+        }
         if !bounds.is_nearly_full() || !bounds.evicts() {
             eviction.debt = 0;
             return self.shorten_window(cx);
         }
         eviction.debt += self.arena.record(offset).len;
-        while self.eviction.as_ref().is_some_and(|e| e.debt > 0) && self.evict(cx) {}
+        while self.owes() && self.evict(cx) {}
     }
 
     /// Evicts one entry, not the one that was written last; false where there is no other. What has expired goes first.
@@ -291,15 +305,19 @@ impl<T: Table> Shard<T> {
             debug_assert!(false, "every live record is in the index");
             return false;
         };
-        self.evict_found(cx, found);
+        self.evict_found(cx, order, found);
         true
     }
 
-    fn evict_found(&mut self, cx: &Context, found: Found) {
+    fn evict_found(&mut self, cx: &Context, order: u32, found: Found) {
         let record = self.arena.record(found.offset);
-        let live = !cx.time.is_over(record.expiry.deadline);
+        let live = !self.is_over(cx, record.expiry.deadline);
         let freed = record.len + record.value.block_len();
-        let told = self.tell_expired(cx, found, live);
+        if live && let Some(observers) = &mut self.observers {
+            let record = self.arena.record(found.offset);
+            observers.tell(order, record.key, Event::Evicted);
+        }
+        let told = self.tell_expired(cx, order, found, live);
         self.remove(cx, found);
         told.count(cx, &mut self.expirations);
         if let Some(eviction) = &mut self.eviction {
@@ -310,7 +328,7 @@ impl<T: Table> Shard<T> {
 
     /// Takes out a few entries that have expired; says whether there were any.
     pub(crate) fn expire_some(&mut self, cx: &Context) -> bool {
-        let now = cx.time.now();
+        let now = self.now(cx);
         while self.next_due() <= now {
             let swept = self.sweep(cx, now);
             if swept.expired > 0 || !swept.more {
@@ -343,7 +361,14 @@ impl<T: Table> Shard<T> {
         let Some(bounds) = &cx.bounds else {
             return Made::Room;
         };
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
+        self.changing(|shard| shard.evict_for(cx, bounds, bytes))
+    }
+
+    fn evict_for(&mut self, cx: &Context, bounds: &Bounds, bytes: u64) -> Made {
         let mut made = Made::Nothing;
         for _ in 0..EVICTED_AT_ONCE {
             if bounds.take_bytes(bytes) {
@@ -358,10 +383,35 @@ impl<T: Table> Shard<T> {
         made
     }
 
+    /// Evicts so many bytes for an entry of another store.
+    pub(crate) fn pay(&mut self, cx: &Context, bytes: usize) {
+        if self.is_broken() {
+            return;
+        }
+        if let Some(eviction) = &mut self.eviction {
+            eviction.debt += bytes;
+        }
+        self.changing(|shard| while shard.owes() && shard.evict(cx) {});
+    }
+
+    fn owes(&self) -> bool {
+        self.eviction.as_ref().is_some_and(|e| e.debt > 0)
+    }
+
+    /// Whether room for the next entry was made elsewhere, so that none is evicted here for it.
+    pub(crate) fn set_paid(&mut self, is_paid: bool) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.is_paid = is_paid;
+        }
+    }
+
     /// Evicts one entry for another shard.
     pub(crate) fn evict_one(&mut self, cx: &Context, spared: Spared<'_>) -> Made {
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
-        if self.evict(cx) {
+        if self.changing(|shard| shard.evict(cx)) {
             Made::Room
         } else {
             Made::Nothing

@@ -8,6 +8,7 @@
 use super::{ArenaKeys, Context, Shard};
 use crate::Result;
 use crate::engine::arena::Arena;
+use crate::engine::events::Event;
 use crate::engine::expired::Told;
 use crate::engine::index::{Found, Keys};
 use crate::engine::record::{Expiry, InWheel};
@@ -187,10 +188,11 @@ impl<T: Table> Shard<T> {
 
     /// Makes room for what [`Shard::enter_loaded`] is going to add.
     pub(crate) fn prepare_load(&mut self, cx: &Context, rows: usize, deadline: u64) -> Result<()> {
+        self.check_writable()?;
         if deadline == 0 {
             return Ok(());
         }
-        let now = cx.time.now();
+        let now = self.now(cx);
         self.expiring(cx)?.even(now).reserve(deadline, rows)
     }
 
@@ -284,7 +286,7 @@ impl<T: Table> Shard<T> {
     /// When the wheel has to be looked at; `u64::MAX`: not at all.
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {
-        let Some(expiring) = &self.expiring else {
+        let Some(expiring) = self.expiring.as_ref().filter(|_| !self.changing) else {
             return u64::MAX;
         };
         let due = |wheel: &Wheel| wheel.next_due().unwrap_or(u64::MAX);
@@ -294,6 +296,13 @@ impl<T: Table> Shard<T> {
 
     /// Looks at a few of the entries that are due, and takes out those that have expired; once none is due, compacts a chunk.
     pub(crate) fn sweep(&mut self, cx: &Context, now: u64) -> Swept {
+        if self.is_broken() {
+            return Swept::default();
+        }
+        self.changing(|shard| shard.sweep_some(cx, now))
+    }
+
+    fn sweep_some(&mut self, cx: &Context, now: u64) -> Swept {
         let mut hashes = [0; AT_ONCE];
         let Some(expiring) = &mut self.expiring else {
             return self.compact_after_sweeping(cx);
@@ -315,7 +324,7 @@ impl<T: Table> Shard<T> {
         let mut expired = 0;
         for &hash in hashes.iter() {
             while let Some(found) = self.find_expired(cx, hash, now) {
-                let told = self.tell_expired(cx, found, false);
+                let told = self.tell_expired(cx, hash, found, false);
                 self.remove(cx, found);
                 told.count(cx, &mut self.expirations);
                 expired += 1;
@@ -334,7 +343,9 @@ impl<T: Table> Shard<T> {
     /// Has the next steps of sweeping look at entries whose deadlines have passed though their tick is not over. Only where
     /// sweeping has nothing more to do at this time.
     pub(crate) fn fire_early(&mut self, now: u64) {
-        if let Some(expiring) = &mut self.expiring {
+        if !self.changing
+            && let Some(expiring) = &mut self.expiring
+        {
             expiring.wheel.fire_early(now);
             if let Some(before) = &mut expiring.before {
                 before.fire_early(now);
@@ -357,12 +368,27 @@ impl<T: Table> Shard<T> {
     }
 
     /// What the expiry callback is to be told of an entry that is not `live` any more and goes now.
-    pub(super) fn tell_expired(&self, cx: &Context, found: Found, live: bool) -> Told {
+    pub(super) fn take_expired(&self, cx: &Context, found: Found, live: bool) -> Told {
         if live {
             return Told::Nothing;
         }
         let record = self.arena.record(found.offset);
         cx.expired.told(record.key, record.value.as_slice())
+    }
+
+    /// As [`Shard::take_expired`], and tells of it.
+    pub(super) fn tell_expired(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        found: Found,
+        live: bool,
+    ) -> Told {
+        if !live && let Some(observers) = &mut self.observers {
+            let record = self.arena.record(found.offset);
+            observers.tell(order, record.key, Event::Expired);
+        }
+        self.take_expired(cx, found, live)
     }
 
     /// Enters records into the wheel for which there was no memory before.

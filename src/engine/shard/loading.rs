@@ -1,27 +1,31 @@
 //! A shard's side of a bulk load.
 
 use super::{Context, Keep, Shard};
+use crate::Result;
 use crate::engine::arena::{Arena, OpenChunk};
+use crate::engine::events::Event;
 use crate::engine::index::{Keys, Merged, Resolve};
 use crate::engine::table::Table;
-use crate::{Error, Result};
 
 impl<T: Table> Shard<T> {
     /// The last chunk of the log, lent to a bulk load; see [`Arena::lend_open`].
     pub(crate) fn lend_open(&mut self, len: usize) -> Result<Option<OpenChunk>> {
+        if self.is_broken() {
+            return Ok(None);
+        }
         self.arena.lend_open(len)
     }
 
     /// Takes a chunk back from a bulk load.
     pub(crate) fn unpin(&mut self, cx: &Context, open: &OpenChunk, reopen: bool) {
-        self.arena.unpin(&cx.pool, open, reopen);
+        if !self.is_broken() {
+            self.arena.unpin(&cx.pool, open, reopen);
+        }
     }
 
     /// Room for so many chunks that a bulk load has written.
     pub(crate) fn prepare_adoption(&mut self, chunks: usize) -> Result<()> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_writable()?;
         self.arena.prepare_adoption(chunks)
     }
 
@@ -40,12 +44,26 @@ impl<T: Table> Shard<T> {
         gain: Gain,
         keep: Keep,
     ) -> Result<Merged> {
+        self.changing(|shard| shard.merge_items(cx, items, gain, keep))
+    }
+
+    fn merge_items(
+        &mut self,
+        cx: &Context,
+        items: &[u64],
+        gain: Gain,
+        keep: Keep,
+    ) -> Result<Merged> {
+        let places = self.watched_places()?;
+        self.tell_loaded(cx, items, keep);
+        let now = self.now(cx);
         let Shard { index, arena, .. } = self;
         arena.count_blocks(gain.blocks, gain.block_bytes);
         let mut context = MergeContext {
             arena,
             cx,
             keep,
+            now,
             lost: Gain::default(),
             gone: 0,
         };
@@ -60,12 +78,51 @@ impl<T: Table> Shard<T> {
         self.expirations += gone;
         merged.new += gone;
         merged.old -= gone;
+        self.tell_replaced(&places);
         while let Some(victim) = self.arena.next_victim() {
             if self.evacuate(cx, victim).is_err() {
                 break;
             }
         }
         outcome.map(|()| merged)
+    }
+
+    /// Queues what a merge is going to do, where anybody wants to know.
+    fn tell_loaded(&mut self, cx: &Context, items: &[u64], keep: Keep) {
+        if !self.notifies() {
+            return;
+        }
+        for item in items {
+            let (order, offset) = ((item >> 32) as u32, *item as u32);
+            let record = self.arena.record(offset);
+            let expires = record.expiry.expires();
+            let old = self
+                .find(order, record.key)
+                .map(|f| self.arena.record(f.offset).expiry);
+            let is_over = old.is_some_and(|expiry| self.is_over(cx, expiry.deadline));
+            let is_live = old.is_some() && !is_over;
+            let Shard {
+                arena,
+                observers: Some(observers),
+                ..
+            } = self
+            else {
+                return;
+            };
+            let key = arena.record(offset).key;
+            if is_over {
+                observers.tell(order, key, Event::Expired);
+            }
+            if !is_live {
+                observers.tell(order, key, Event::New);
+            } else if keep == Keep::First {
+                continue;
+            }
+            observers.tell(order, key, Event::Set);
+            if expires {
+                observers.tell(order, key, Event::Expire);
+            }
+        }
     }
 }
 
@@ -87,6 +144,7 @@ struct MergeContext<'s> {
     arena: &'s mut Arena,
     cx: &'s Context,
     keep: Keep,
+    now: u64,
     lost: Gain,
     /// Records that had expired before they were replaced.
     gone: u64,
@@ -108,7 +166,8 @@ impl Resolve for MergeContext<'_> {
     }
 
     fn keep(&mut self, old: u32, new: u32) -> u32 {
-        let over = self.cx.time.is_over(self.arena.record(old).expiry.deadline);
+        let deadline = self.arena.record(old).expiry.deadline;
+        let over = deadline != 0 && deadline <= self.now;
         let (kept, gone) = match self.keep {
             Keep::First if !over => (old, new),
             _ => (new, old),

@@ -5,19 +5,22 @@ mod evict;
 mod expiry;
 mod ghost;
 mod loading;
+mod observe;
 #[cfg(test)]
 mod tests;
 mod write;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::arena::Arena;
 use super::bounds::Bounds;
+use super::events::Event;
 use super::expired::ExpiredQueue;
 use super::hash::Placer;
 use super::index::{Found, Index, Keys};
 use super::pool::Pool;
-use super::record::{Record, ValueRef};
+use super::record::{Kind, Record, ValueRef};
 use super::table::{Table, try_copy};
 use super::ttl::{Time, Ttl};
 use crate::{Error, Result};
@@ -26,6 +29,7 @@ use evict::Eviction;
 pub(crate) use evict::{Made, Spared};
 use expiry::Expiring;
 pub(crate) use loading::Gain;
+use observe::Observers;
 
 /// What a read-modify-write sees of an entry.
 pub struct Entry<'a> {
@@ -33,6 +37,10 @@ pub struct Entry<'a> {
     pub value: ValueRef<'a>,
     /// Milliseconds until it expires; None: never.
     pub time_left: Option<u64>,
+    /// When it expires, in milliseconds since 1970; None: never.
+    pub expires_at: Option<u64>,
+    /// The type of the value.
+    pub kind: Kind,
 }
 
 /// What a read-modify-write does with the entry.
@@ -68,7 +76,7 @@ pub(crate) struct Context {
     pub(crate) time: Time,
     pub(crate) expired: ExpiredQueue,
     /// None where nothing is bounded.
-    pub(crate) bounds: Option<Bounds>,
+    pub(crate) bounds: Option<Arc<Bounds>>,
     /// Whether the sweeper looks after the store.
     pub(crate) sweeps: bool,
 }
@@ -106,6 +114,13 @@ pub(crate) struct Shard<T> {
     /// Of a bounded store's shard.
     eviction: Option<Box<Eviction>>,
     closed: bool,
+    /// A change has begun and not ended. Whoever finds it so under a lock of their own knows that a panic ended it.
+    changing: bool,
+    /// None while nobody is told of changes.
+    observers: Option<Box<Observers>>,
+    /// Whether all that is done under one lock is done at one time, and the low half of that.
+    time_is_fixed: bool,
+    fixed_time: u32,
 }
 
 /// An entry that was taken out.
@@ -156,6 +171,84 @@ impl<T: Table> Shard<T> {
             expirations: 0,
             eviction: None,
             closed: false,
+            changing: false,
+            observers: None,
+            time_is_fixed: false,
+            fixed_time: 0,
+        }
+    }
+
+    /// Marks the shard as changing while `work` runs: where it panics, the shard stays so.
+    fn changing<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let before = std::mem::replace(&mut self.changing, true);
+        let result = work(self);
+        self.changing = before;
+        result
+    }
+
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Broken`].
+    #[inline(always)]
+    fn check_writable(&self) -> Result<()> {
+        if self.closed | self.changing {
+            return Err(self.why_not_writable());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn why_not_writable(&self) -> Error {
+        if self.changing {
+            Error::Broken
+        } else {
+            Error::Closed
+        }
+    }
+
+    /// Whether a panic has left the shard half changed.
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.changing
+    }
+
+    /// Stops the time for what is done from here on, or lets it go on.
+    pub(crate) fn fix_time(&mut self, now: Option<u64>) {
+        self.time_is_fixed = now.is_some();
+        self.fixed_time = now.unwrap_or(0) as u32;
+    }
+
+    #[inline]
+    fn now(&self, cx: &Context) -> u64 {
+        let now = cx.time.now();
+        if self.time_is_fixed {
+            now - u64::from((now as u32).wrapping_sub(self.fixed_time))
+        } else {
+            now
+        }
+    }
+
+    /// Whether a deadline has passed.
+    #[inline]
+    fn is_over(&self, cx: &Context, deadline: u64) -> bool {
+        if self.time_is_fixed {
+            deadline != 0 && deadline <= self.now(cx)
+        } else {
+            cx.time.is_over(deadline)
+        }
+    }
+
+    /// Milliseconds until a deadline that has not passed, at least 1; None for one that never comes.
+    fn left(&self, cx: &Context, deadline: u64) -> Option<u64> {
+        (deadline != 0).then(|| deadline.saturating_sub(self.now(cx)).max(1))
+    }
+
+    fn entry<'a>(&self, cx: &Context, record: Record<'a>) -> Entry<'a> {
+        let deadline = record.expiry.deadline;
+        Entry {
+            value: record.value,
+            time_left: self.left(cx, deadline),
+            expires_at: cx.time.to_unix(deadline),
+            kind: record.kind,
         }
     }
 
@@ -189,7 +282,7 @@ impl<T: Table> Shard<T> {
             }
             same
         })?;
-        let record = hit.filter(|record| !cx.time.is_over(record.expiry.deadline))?;
+        let record = hit.filter(|record| !self.is_over(cx, record.expiry.deadline))?;
         Some((record, found.offset))
     }
 
@@ -201,6 +294,14 @@ impl<T: Table> Shard<T> {
         Some(record.value)
     }
 
+    /// The entry of a key, which counts as a use of it.
+    #[inline]
+    pub(crate) fn get_entry(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Entry<'_>> {
+        let (record, offset) = self.look_up_at(cx, order, key)?;
+        self.visit(offset);
+        Some(self.entry(cx, record))
+    }
+
     #[inline]
     pub(crate) fn contains(&self, cx: &Context, order: u32, key: &[u8]) -> bool {
         self.look_up(cx, order, key).is_some()
@@ -209,7 +310,7 @@ impl<T: Table> Shard<T> {
     /// Milliseconds until the key's entry expires; None inside: never.
     pub(crate) fn time_left(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Option<u64>> {
         let record = self.look_up(cx, order, key)?;
-        Some(cx.time.left(record.expiry.deadline))
+        Some(self.left(cx, record.expiry.deadline))
     }
 }
 
@@ -246,10 +347,8 @@ impl<T: Table> Shard<T> {
         let keys = self.keys(cx);
         self.index.scan(from, buckets, &keys, |offset, _| {
             let record = self.arena.record(offset);
-            let deadline = record.expiry.deadline;
-            if !cx.time.is_over(deadline) {
-                let (value, time_left) = (record.value, cx.time.left(deadline));
-                visit(record.key, Entry { value, time_left });
+            if !self.is_over(cx, record.expiry.deadline) {
+                visit(record.key, self.entry(cx, record));
             }
         })
     }
@@ -257,11 +356,9 @@ impl<T: Table> Shard<T> {
     /// Takes out the first entry at or after a cursor.
     pub(crate) fn pop_from(&mut self, cx: &Context, from: u32) -> Result<Option<Popped>> {
         const BUCKETS: u32 = 8;
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_writable()?;
         // Read once: what is found alive is popped, not expired, and has some time left.
-        let now = cx.time.now();
+        let now = self.now(cx);
         let mut next = Some(from);
         let mut first = None;
         while let (Some(from), None) = (next, first) {
@@ -282,11 +379,10 @@ impl<T: Table> Shard<T> {
         try_copy(&mut value, record.value.as_slice())?;
         let deadline = record.expiry.deadline;
         let time_left = (deadline != 0).then(|| deadline - now);
-        let before = self.work;
-        if let Some(found) = self.find(order, &key) {
-            self.remove(cx, found);
-            self.finish_write(cx, before);
-        }
+        self.fix_time(Some(now));
+        let deleted = self.delete(cx, order, &key, Event::Del);
+        self.fix_time(None);
+        deleted?;
         Ok(Some(Popped {
             key,
             value,
@@ -297,38 +393,62 @@ impl<T: Table> Shard<T> {
 
     /// Sizes the index for so many entries more.
     pub(crate) fn reserve(&mut self, cx: &Context, additional: usize) -> Result<()> {
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
-        self.index
-            .reserve(self.entries as usize + additional, &keys)
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
+        self.changing(|shard| {
+            let keys = ArenaKeys {
+                arena: &shard.arena,
+                placer: &cx.placer,
+            };
+            let entries = shard.entries as usize + additional;
+            shard.index.reserve(entries, &keys)
+        })
     }
 
     /// Takes everything out, and gives the memory back.
-    pub(crate) fn clear(&mut self, cx: &Context) {
+    ///
+    /// # Errors
+    /// [`Error::Broken`]: what is there cannot even be freed.
+    pub(crate) fn clear(&mut self, cx: &Context) -> Result<()> {
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
+        self.changing(|shard| shard.clear_whole(cx));
+        Ok(())
+    }
+
+    fn clear_whole(&mut self, cx: &Context) {
         cx.give_entries(self.entries);
+        self.tell_all_gone();
         let index = &self.index;
         self.arena.clear(&cx.pool, |visit| index.for_each(visit));
         *self = Shard {
             arena: std::mem::replace(&mut self.arena, Arena::new()),
             closed: self.closed,
+            changing: self.changing,
             work: self.work,
             expirations: self.expirations,
             eviction: self.eviction.take(),
             index: self.index.emptied(),
+            observers: self.observers.take(),
+            time_is_fixed: self.time_is_fixed,
+            fixed_time: self.fixed_time,
             ..Shard::new()
         };
     }
 
     /// As [`Shard::clear`]; writes are refused from now on.
-    pub(crate) fn close(&mut self, cx: &Context) {
+    pub(crate) fn close(&mut self, cx: &Context) -> Result<()> {
         self.closed = true;
-        self.clear(cx);
+        self.clear(cx)
     }
 
     /// Frees what the pool does not own.
     pub(crate) fn dispose(&mut self) {
+        if self.is_broken() {
+            return;
+        }
         let index = &self.index;
         self.arena.dispose(|visit| index.for_each(visit));
     }
@@ -340,21 +460,29 @@ impl<T: Table> Shard<T> {
 
     /// Step `chunk` of a full compaction: at most a chunk of bytes copied.
     pub(crate) fn compact_chunk(&mut self, cx: &Context, chunk: u32) -> Result<()> {
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
         if chunk < self.arena.chunk_count() && self.arena.is_chunk_loose(chunk) {
-            self.evacuate(cx, chunk)?;
+            self.changing(|shard| shard.evacuate(cx, chunk))?;
         }
         Ok(())
     }
 
     /// Makes the index as small as its entries allow.
     pub(crate) fn compact_index(&mut self, cx: &Context) -> Result<()> {
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
-        self.index.join(&keys)?;
-        (0..self.index.tables()).try_for_each(|sub| self.index.compact(sub, &keys))?;
-        self.find_unknown(cx)
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
+        self.changing(|shard| {
+            let keys = ArenaKeys {
+                arena: &shard.arena,
+                placer: &cx.placer,
+            };
+            shard.index.join(&keys)?;
+            (0..shard.index.tables()).try_for_each(|sub| shard.index.compact(sub, &keys))?;
+            shard.find_unknown(cx)
+        })
     }
 
     pub(crate) fn len(&self) -> u64 {

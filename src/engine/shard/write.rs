@@ -2,11 +2,22 @@
 
 use super::{Change, Context, Entry, Shard, Work};
 use crate::engine::arena::Queue;
+use crate::engine::events::Event;
+use crate::engine::failpoint;
 use crate::engine::index::Found;
-use crate::engine::record::{Expiry, ValueRef};
+use crate::engine::record::{Expiry, Form, Kind, ValueRef};
 use crate::engine::table::{Table, try_copy, try_reserve_exact};
-use crate::engine::ttl::Ttl;
-use crate::{Error, Result, limits};
+use crate::engine::ttl::{OVER, Ttl};
+use crate::{Result, limits};
+
+/// What a write puts in the place of an entry, or where there was none.
+struct New<'v> {
+    value: &'v [u8],
+    /// 0: none.
+    deadline: u64,
+    kind: Kind,
+    event: Event,
+}
 
 /// A key's entry, as a write finds it.
 struct Old {
@@ -14,22 +25,47 @@ struct Old {
     /// Whether it is there for the caller: it has not expired.
     live: bool,
     expiry: Expiry,
+    kind: Kind,
+}
+
+/// What an event is where the deadline that it sets has passed.
+fn when_over(event: Event) -> Event {
+    match event {
+        Event::Set | Event::Expire => Event::Del,
+        other => other,
+    }
+}
+
+impl Change<'_> {
+    /// What it does, in a word.
+    fn event(&self) -> Event {
+        match self {
+            Change::Keep => Event::Silent,
+            Change::Put(_) | Change::Set(..) => Event::Set,
+            Change::Append(_) => Event::Append,
+            Change::Expire(Ttl::Never) => Event::Persist,
+            Change::Expire(_) => Event::Expire,
+            Change::Delete => Event::Del,
+        }
+    }
 }
 
 impl<T: Table> Shard<T> {
     /// Finds what a write replaces. An entry that has expired is taken note of, and left to be overwritten or removed.
     #[inline]
     fn old(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<Old> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_writable()?;
         let found = self.find(order, key);
-        let expiry = found.map_or(Expiry::NEVER, |f| self.arena.record(f.offset).expiry);
-        let over = cx.time.is_over(expiry.deadline);
+        let (expiry, kind) = found.map_or((Expiry::NEVER, Kind::STRING), |f| {
+            let record = self.arena.record(f.offset);
+            (record.expiry, record.kind)
+        });
+        let over = self.is_over(cx, expiry.deadline);
         Ok(Old {
             found,
             live: found.is_some() && !over,
             expiry,
+            kind,
         })
     }
 
@@ -41,40 +77,109 @@ impl<T: Table> Shard<T> {
         key: &[u8],
         value: &[u8],
         ttl: Ttl,
+        event: Event,
     ) -> Result<bool> {
-        let deadline = cx.time.deadline(ttl)?;
+        let deadline = self.deadline(cx, ttl)?;
         let old = self.old(cx, order, key)?;
-        let before = self.work;
-        self.put(cx, order, key, value, deadline, &old)?;
-        self.finish_write(cx, before);
+        self.change(cx, |shard| {
+            if deadline == OVER {
+                shard.remove_old(cx, order, key, &old, when_over(event));
+                return Ok(());
+            }
+            let new = New {
+                value,
+                deadline,
+                kind: Kind::STRING,
+                event,
+            };
+            shard.put(cx, order, key, new, &old)
+        })?;
         Ok(!old.live)
     }
 
-    fn put(
+    /// Runs a change, and does what follows each one that has succeeded. Where it panics the shard stays marked as changing, and is
+    /// not used any more.
+    #[inline(always)]
+    fn change<R>(&mut self, cx: &Context, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let before = self.work;
+        self.changing = true;
+        let result = work(self);
+        if result.is_ok() {
+            self.finish_write(cx, before);
+        }
+        self.changing = false;
+        result
+    }
+
+    /// Writes another type, for tests.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub(crate) fn set_kind(
         &mut self,
         cx: &Context,
         order: u32,
         key: &[u8],
         value: &[u8],
-        deadline: u64,
-        old: &Old,
+        kind: Kind,
     ) -> Result<()> {
+        let old = self.old(cx, order, key)?;
+        self.change(cx, |shard| {
+            let new = New {
+                value,
+                deadline: 0,
+                kind,
+                event: Event::Set,
+            };
+            shard.put(cx, order, key, new, &old)
+        })
+    }
+
+    /// When an entry that is written now expires, by the time of this lock.
+    #[inline]
+    fn deadline(&self, cx: &Context, ttl: Ttl) -> Result<u64> {
+        let fixed = self.time_is_fixed.then(|| self.now(cx));
+        cx.time.deadline(ttl, fixed)
+    }
+
+    /// Takes out what a write replaces by an entry whose time is over already.
+    fn remove_old(&mut self, cx: &Context, order: u32, key: &[u8], old: &Old, event: Event) {
         let Some(found) = old.found else {
-            return self.insert(cx, order, key, value, deadline);
+            return;
         };
-        let armed = self.arm(cx, deadline, old.expiry)?;
+        let told = self.tell_expired(cx, order, found, old.live);
+        if old.live {
+            self.tell(order, key, event);
+        }
+        self.remove(cx, found);
+        told.count(cx, &mut self.expirations);
+    }
+
+    fn put(&mut self, cx: &Context, order: u32, key: &[u8], new: New<'_>, old: &Old) -> Result<()> {
+        let Some(found) = old.found else {
+            self.insert(cx, order, key, &new)?;
+            self.tell_put(order, key, &new, true);
+            return Ok(());
+        };
+        let armed = self.arm(cx, new.deadline, old.expiry)?;
+        let form = Form {
+            expiry: armed.expiry,
+            kind: new.kind,
+        };
+        let value = new.value;
         let old_len = self.arena.record(found.offset).value.len() as u64;
-        let told = self.tell_expired(cx, found, old.live);
+        let told = self.take_expired(cx, found, old.live);
         let mut at = found.offset;
-        if !self.arena.overwrite(at, key, value, armed.expiry) {
+        if !self.arena.overwrite(at, key, value, form) {
             let queue = self.arena.queue_of(at);
-            at = self
-                .arena
-                .append(&cx.pool, key, value, armed.expiry, queue)?;
+            at = self.arena.append(&cx.pool, key, value, form, queue)?;
+            failpoint::panic_here();
             self.index.replace(found, order, at);
             self.arena.kill(&cx.pool, found.offset);
         }
         self.visit(at);
+        if !old.live {
+            self.tell(order, key, Event::Expired);
+        }
+        self.tell_put(order, key, &new, !old.live);
         told.count(cx, &mut self.expirations);
         self.value_bytes = self.value_bytes - old_len + value.len() as u64;
         self.work.bytes_copied += (key.len() + value.len()) as u64;
@@ -82,19 +187,30 @@ impl<T: Table> Shard<T> {
         Ok(())
     }
 
+    /// Tells of a value that was written.
+    #[inline(always)]
+    fn tell_put(&mut self, order: u32, key: &[u8], new: &New<'_>, is_new: bool) {
+        if let Some(observers) = &mut self.observers {
+            if is_new {
+                observers.tell(order, key, Event::New);
+            }
+            observers.tell(order, key, new.event);
+            if new.event == Event::Set && new.deadline != 0 {
+                observers.tell(order, key, Event::Expire);
+            }
+        }
+    }
+
     /// Writes a new key.
-    fn insert(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        value: &[u8],
-        deadline: u64,
-    ) -> Result<()> {
+    fn insert(&mut self, cx: &Context, order: u32, key: &[u8], new: &New<'_>) -> Result<()> {
         // Evicts before anything else, because that works on the index and on the wheel.
         let queue = self.admit(cx, order)?;
-        let inserted = self.arm(cx, deadline, Expiry::NEVER).and_then(|armed| {
-            let offset = self.insert_into(cx, order, key, value, armed.expiry, queue)?;
+        let inserted = self.arm(cx, new.deadline, Expiry::NEVER).and_then(|armed| {
+            let form = Form {
+                expiry: armed.expiry,
+                kind: new.kind,
+            };
+            let offset = self.insert_into(cx, order, key, new.value, form, queue)?;
             Ok((armed, offset))
         });
         let (armed, offset) = match inserted {
@@ -106,8 +222,8 @@ impl<T: Table> Shard<T> {
         };
         self.entries += 1;
         self.key_bytes += key.len() as u64;
-        self.value_bytes += value.len() as u64;
-        self.work.bytes_copied += (key.len() + value.len()) as u64;
+        self.value_bytes += new.value.len() as u64;
+        self.work.bytes_copied += (key.len() + new.value.len()) as u64;
         self.enter(order, armed, Expiry::NEVER);
         self.make_up_for(cx, offset);
         Ok(())
@@ -120,10 +236,11 @@ impl<T: Table> Shard<T> {
         order: u32,
         key: &[u8],
         value: &[u8],
-        expiry: Expiry,
+        form: Form,
         queue: Queue,
     ) -> Result<u32> {
-        let offset = self.arena.append(&cx.pool, key, value, expiry, queue)?;
+        let offset = self.arena.append(&cx.pool, key, value, form, queue)?;
+        failpoint::panic_here();
         let moved = self.index.slots_moved();
         let keys = super::ArenaKeys {
             arena: &self.arena,
@@ -157,16 +274,21 @@ impl<T: Table> Shard<T> {
     }
 
     /// Takes a key out; false where it is not there.
-    pub(crate) fn delete(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<bool> {
+    pub(crate) fn delete(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        event: Event,
+    ) -> Result<bool> {
         let old = self.old(cx, order, key)?;
-        let Some(found) = old.found else {
+        if old.found.is_none() {
             return Ok(false);
-        };
-        let before = self.work;
-        let told = self.tell_expired(cx, found, old.live);
-        self.remove(cx, found);
-        told.count(cx, &mut self.expirations);
-        self.finish_write(cx, before);
+        }
+        self.change(cx, |shard| {
+            shard.remove_old(cx, order, key, &old, event);
+            Ok(())
+        })?;
         Ok(old.live)
     }
 
@@ -176,49 +298,70 @@ impl<T: Table> Shard<T> {
         cx: &Context,
         order: u32,
         key: &[u8],
+        event: Option<Event>,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let old = self.old(cx, order, key)?;
-        let before = self.work;
-        let entry = old.found.filter(|_| old.live).map(|found| Entry {
-            value: self.arena.record(found.offset).value,
-            time_left: cx.time.left(old.expiry.deadline),
-        });
+        let live = old.found.filter(|_| old.live);
+        let entry = live.map(|found| self.entry(cx, self.arena.record(found.offset)));
         let (change, result) = decide(entry)?;
-        if let (Some(found), true) = (old.found, old.live) {
+        if let Some(found) = live {
             self.visit(found.offset);
         }
-        let kept = |cx: &Context| {
-            if old.live {
-                Ok(old.expiry.deadline)
-            } else {
-                cx.time.deadline(Ttl::Default)
-            }
-        };
-        match (change, old.found.filter(|_| old.live)) {
-            (Change::Keep, _) | (Change::Delete | Change::Expire(_), None) => return Ok(result),
-            (Change::Put(value), _) => {
-                limits::check_value(value.len())?;
-                self.put(cx, order, key, &value, kept(cx)?, &old)?;
-            }
-            (Change::Set(value, ttl), _) => {
-                limits::check_value(value.len())?;
-                self.put(cx, order, key, &value, cx.time.deadline(ttl)?, &old)?;
-            }
-            (Change::Append(tail), Some(found)) => {
-                self.append(cx, order, key, tail, found, &old)?
-            }
-            (Change::Append(tail), None) => {
-                limits::check_value(tail.len())?;
-                self.put(cx, order, key, tail, kept(cx)?, &old)?;
-            }
-            (Change::Expire(ttl), Some(found)) => {
-                self.expire_at(cx, order, key, cx.time.deadline(ttl)?, found, &old)?;
-            }
-            (Change::Delete, Some(found)) => self.remove(cx, found),
+        if matches!(change, Change::Keep)
+            || live.is_none() && matches!(change, Change::Delete | Change::Expire(_))
+        {
+            return Ok(result);
         }
-        self.finish_write(cx, before);
+        self.change(cx, |shard| shard.apply(cx, order, key, event, change, &old))?;
         Ok(result)
+    }
+
+    fn apply(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        event: Option<Event>,
+        change: Change<'_>,
+        old: &Old,
+    ) -> Result<()> {
+        let event = event.unwrap_or_else(|| change.event());
+        let (value, ttl) = match &change {
+            Change::Keep => return Ok(()),
+            Change::Delete => {
+                self.remove_old(cx, order, key, old, event);
+                return Ok(());
+            }
+            Change::Append(tail) if old.live => {
+                return self.append(cx, order, key, tail, old, event);
+            }
+            Change::Expire(ttl) => (None, Some(*ttl)),
+            Change::Append(tail) => (Some(*tail), None),
+            Change::Put(value) => (Some(&**value), None),
+            Change::Set(value, ttl) => (Some(&**value), Some(*ttl)),
+        };
+        limits::check_value(value.map_or(0, <[u8]>::len))?;
+        let deadline = match ttl {
+            None if old.live => old.expiry.deadline,
+            ttl => self.deadline(cx, ttl.unwrap_or_default())?,
+        };
+        match value {
+            _ if deadline == OVER => {
+                self.remove_old(cx, order, key, old, when_over(event));
+                Ok(())
+            }
+            None => self.expire_at(cx, order, key, deadline, old, event),
+            Some(value) => {
+                let new = New {
+                    value,
+                    deadline,
+                    kind: Kind::STRING,
+                    event,
+                };
+                self.put(cx, order, key, new, old)
+            }
+        }
     }
 
     fn append(
@@ -227,15 +370,19 @@ impl<T: Table> Shard<T> {
         order: u32,
         key: &[u8],
         tail: &[u8],
-        found: Found,
         old: &Old,
+        event: Event,
     ) -> Result<()> {
+        let Some(found) = old.found else {
+            return Ok(());
+        };
         let value = self.arena.record(found.offset).value;
         let old_len = value.len();
         limits::check_value(old_len + tail.len())?;
-        if self.arena.append_to_block(found.offset, tail)? {
+        if self.arena.append_to_block(&cx.pool, found.offset, tail)? {
             self.value_bytes += tail.len() as u64;
             self.work.bytes_copied += tail.len() as u64;
+            self.tell(order, key, event);
             return Ok(());
         }
         // An inline value is short: at most MAX_INLINE bytes are copied twice.
@@ -243,7 +390,13 @@ impl<T: Table> Shard<T> {
         try_reserve_exact(&mut joined, old_len + tail.len())?;
         joined.extend_from_slice(self.arena.record(found.offset).value.as_slice());
         joined.extend_from_slice(tail);
-        self.put(cx, order, key, &joined, old.expiry.deadline, old)
+        let new = New {
+            value: &joined,
+            deadline: old.expiry.deadline,
+            kind: old.kind,
+            event,
+        };
+        self.put(cx, order, key, new, old)
     }
 
     /// Gives an entry another deadline, 0 for none.
@@ -253,11 +406,18 @@ impl<T: Table> Shard<T> {
         order: u32,
         key: &[u8],
         deadline: u64,
-        found: Found,
         old: &Old,
+        event: Event,
     ) -> Result<()> {
+        let Some(found) = old.found else {
+            return Ok(());
+        };
         let record = self.arena.record(found.offset);
-        if old.expiry.expires() && deadline != 0 {
+        let expiry = Expiry {
+            deadline,
+            ..Expiry::NEVER
+        };
+        if deadline != 0 && expiry.len() == old.expiry.len() {
             let armed = self.arm(cx, deadline, old.expiry)?;
             self.arena.write_expiry(found.offset, armed.expiry);
             self.enter(order, armed, old.expiry);
@@ -265,7 +425,13 @@ impl<T: Table> Shard<T> {
             // The record gets longer or shorter; inline ones are small.
             let mut copy = Vec::new();
             try_copy(&mut copy, value)?;
-            self.put(cx, order, key, &copy, deadline, old)?;
+            let new = New {
+                value: &copy,
+                deadline,
+                kind: old.kind,
+                event,
+            };
+            return self.put(cx, order, key, new, old);
         } else {
             let armed = self.arm(cx, deadline, old.expiry)?;
             let offset = self
@@ -274,6 +440,7 @@ impl<T: Table> Shard<T> {
             self.index.replace(found, order, offset);
             self.enter(order, armed, old.expiry);
         }
+        self.tell(order, key, event);
         Ok(())
     }
 

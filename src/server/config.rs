@@ -1,0 +1,126 @@
+//! What a server is told when it starts. The command line and the configuration file fill it in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::files::tsv::Escape;
+
+/// How values with tabs and newlines are written into TSV files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tsv {
+    /// Tabs, newlines and backslashes are escaped.
+    #[default]
+    Backslash,
+    /// Bytes as they are; what plain TSV cannot hold is an error.
+    Plain,
+}
+
+impl Tsv {
+    /// How rows hold tabs and newlines.
+    pub fn escape(self) -> Escape {
+        match self {
+            Tsv::Backslash => Escape::Backslash,
+            Tsv::Plain => Escape::None,
+        }
+    }
+}
+
+/// Bounds on what clients may make the server hold.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections of all doors together.
+    pub max_connections: usize,
+    /// Bytes of all buffers of requests and replies together; beyond it the connection with the most is closed.
+    pub max_buffers: usize,
+    /// Longest value that a client may send, in bytes.
+    pub max_value: usize,
+    /// Longest request line of HTTP, and inline command of the Redis protocol, in bytes.
+    pub max_request_line: usize,
+    /// Seconds after which a connection that sends nothing is closed; None: never.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may stay without authenticating, where secrets are set.
+    pub unauthenticated_timeout: Duration,
+    /// Connections that have not authenticated yet.
+    pub max_unauthenticated: usize,
+    /// How long a reader may take nothing of a reply, and a writer send nothing of a request.
+    pub stall_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 20_000,
+            max_buffers: 256 << 20,
+            max_value: 512 << 20,
+            max_request_line: 64 << 10,
+            idle_timeout: None,
+            unauthenticated_timeout: Duration::from_secs(10),
+            max_unauthenticated: 100,
+            stall_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address or name to listen at.
+    pub host: String,
+    /// Port of HTTP and WebSocket; 0: any free one; None: not served.
+    pub http: Option<u16>,
+    /// Port of the Redis protocol; 0: any free one; None: not served.
+    pub resp: Option<u16>,
+    /// Threads of the network; 0: as many as there are processors.
+    pub threads: usize,
+    /// The folder that clients may load from and save to; None: they may not.
+    pub data_dir: Option<PathBuf>,
+    /// Files that are never served nor written, in the data folder or not: secrets, the configuration file.
+    pub secret_files: Vec<PathBuf>,
+    /// Whether all writes are refused.
+    pub readonly: bool,
+    /// Commands that answer as if they did not exist.
+    pub disabled_commands: Vec<String>,
+    /// Origins that may read answers from a browser.
+    pub cors_origins: Vec<String>,
+    /// Names of this host that HTTP requests may use, besides its addresses and localhost.
+    pub allowed_hosts: Vec<String>,
+    /// How TSV files are written and read.
+    pub tsv: Tsv,
+    /// Where the databases are saved when the server ends.
+    pub save_on_exit: Option<PathBuf>,
+    /// Whether DEBUG works: for tests only.
+    pub debug_commands: bool,
+    /// Bounds on what clients may do.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            host: "127.0.0.1".into(),
+            http: Some(8888),
+            resp: Some(6379),
+            threads: 0,
+            data_dir: None,
+            secret_files: Vec::new(),
+            readonly: false,
+            disabled_commands: Vec::new(),
+            cors_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            tsv: Tsv::default(),
+            save_on_exit: None,
+            debug_commands: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Threads of the network.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How many connections there are, of all doors together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Shared;
+use super::listen::Door;
+
+/// Counts connections.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: AtomicUsize,
+    of_door: [AtomicUsize; 2],
+    waiting: Mutex<()>,
+    ended: Condvar,
+}
+
+impl Connections {
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections of one door.
+    pub(crate) fn of(&self, door: Door) -> usize {
+        self.of_door[door as usize].load(Ordering::Relaxed)
+    }
+
+    /// Waits on this thread until there is none; returns whether that came before the deadline.
+    pub(crate) fn wait_until_none(&self, deadline: Instant) -> bool {
+        let mut waiting = self.waiting.lock();
+        while self.open() > 0 {
+            if self.ended.wait_until(&mut waiting, deadline).timed_out() {
+                return self.open() == 0;
+            }
+        }
+        true
+    }
+}
+
+/// One connection's place. Dropping it gives the place back.
+pub(crate) struct ConnectionGuard {
+    shared: Arc<Shared>,
+    door: Door,
+}
+
+impl ConnectionGuard {
+    /// None where there are too many.
+    pub(crate) fn new(shared: &Arc<Shared>, door: Door) -> Option<ConnectionGuard> {
+        let connections = &shared.connections;
+        let most = shared.config.limits.max_connections;
+        let take = |open: usize| (open < most).then_some(open + 1);
+        connections
+            .open
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, take)
+            .ok()?;
+        connections.of_door[door as usize].fetch_add(1, Ordering::Relaxed);
+        Some(ConnectionGuard {
+            shared: Arc::clone(shared),
+            door,
+        })
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let connections = &self.shared.connections;
+        connections.of_door[self.door as usize].fetch_sub(1, Ordering::Relaxed);
+        if connections.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _waiting = connections.waiting.lock();
+            connections.ended.notify_all();
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Ports: bound before anything starts, each with one task that accepts.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::config::Config;
+use super::secrets::Secrets;
+use super::stats::Stats;
+use super::{ConnectionGuard, Shared, http, resp};
+
+/// A protocol, and so a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Http,
+    Resp,
+}
+
+impl Door {
+    /// The command line's flag for the port.
+    fn flag(self) -> &'static str {
+        match self {
+            Door::Http => "--http",
+            Door::Resp => "--resp",
+        }
+    }
+}
+
+/// Why a server did not start. One line that says what to change.
+#[derive(Debug)]
+pub enum StartError {
+    /// A port could not be bound.
+    Port {
+        /// The flag that chooses the port.
+        flag: &'static str,
+        /// The host that was to be bound.
+        host: String,
+        /// The port that was to be bound.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Other machines could connect, and there is no secret.
+    Unprotected {
+        /// The flag that chooses the port.
+        flag: &'static str,
+        /// The address that was to be bound.
+        address: SocketAddr,
+    },
+    /// The data folder cannot be opened.
+    DataFolder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The runtime did not start.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Port {
+                flag,
+                host,
+                port,
+                source,
+            } => {
+                write!(
+                    f,
+                    "cannot listen at {host}, port {port} ({flag}): {source}; choose another port by {flag}"
+                )
+            }
+            StartError::Unprotected { flag, address } => write!(
+                f,
+                "{flag} at {address} can be reached from other machines and needs --password-file or --token-file; or listen at 127.0.0.1"
+            ),
+            StartError::DataFolder { path, source } => {
+                write!(f, "cannot open {} (--data-dir): {source}", path.display())
+            }
+            StartError::Runtime(source) => write!(f, "cannot start the server: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Port { source, .. }
+            | StartError::DataFolder { source, .. }
+            | StartError::Runtime(source) => Some(source),
+            StartError::Unprotected { .. } => None,
+        }
+    }
+}
+
+/// A listener at a port. Where other machines could connect, there has to be a secret.
+pub(crate) fn bind(
+    config: &Config,
+    secrets: &Secrets,
+    door: Door,
+    port: u16,
+) -> Result<TcpListener, StartError> {
+    let flag = door.flag();
+    let failed = |source| StartError::Port {
+        flag,
+        host: config.host.clone(),
+        port,
+        source,
+    };
+    let addresses = (config.host.as_str(), port)
+        .to_socket_addrs()
+        .map_err(failed)?;
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        if !address.ip().is_loopback() && !secrets.are_set() {
+            return Err(StartError::Unprotected { flag, address });
+        }
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                listener.set_nonblocking(true).map_err(failed)?;
+                return Ok(listener);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+/// Accepts until the shutdown, in a task of its own.
+pub(crate) fn spawn(door: Door, listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    tokio::spawn(async move {
+        let accepting = accept(door, &listener, &shared);
+        let ending = shared.shutdown.begun();
+        tokio::pin!(accepting, ending);
+        std::future::poll_fn(|cx| {
+            if ending.as_mut().poll(cx).is_ready() {
+                return std::task::Poll::Ready(());
+            }
+            accepting.as_mut().poll(cx)
+        })
+        .await;
+    });
+}
+
+async fn accept(door: Door, listener: &tokio::net::TcpListener, shared: &Arc<Shared>) {
+    let _noted = shared.descriptors.note(listener.as_raw_fd());
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(door, stream, peer, shared),
+            // Out of descriptors, for one: waiting lets connections end.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn admit(door: Door, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
+    Stats::add(&shared.stats.connections_received, 1);
+    // Replies are written whole; waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let Some(guard) = ConnectionGuard::new(shared, door) else {
+        Stats::add(&shared.stats.connections_refused, 1);
+        if door == Door::Resp {
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        }
+        return;
+    };
+    let shared = Arc::clone(shared);
+    match door {
+        Door::Http => drop(tokio::spawn(http::serve(stream, peer, shared, guard))),
+        Door::Resp => drop(tokio::spawn(resp::serve(stream, peer, shared, guard))),
+    }
+}

@@ -1,0 +1,172 @@
+//! `atbr serve`: one store's databases over HTTP, WebSocket and the Redis protocol. What the doors share is here; each
+//! door is a folder. Knows the engine and the files, and no Python.
+
+mod config;
+mod connections;
+mod descriptors;
+pub(crate) mod files;
+pub(crate) mod http;
+mod listen;
+#[cfg(feature = "python")]
+pub(crate) mod log;
+pub(crate) mod offload;
+pub(crate) mod resp;
+mod secrets;
+mod shared;
+mod shutdown;
+mod stats;
+mod strangers;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::engine::Databases;
+use listen::{Door, bind};
+
+pub use config::{Config, Limits, Tsv};
+pub(crate) use connections::ConnectionGuard;
+pub use listen::StartError;
+pub use secrets::Secrets;
+pub(crate) use shared::Shared;
+
+/// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
+pub struct Server {
+    shared: Arc<Shared>,
+    /// Bound, and not yet answered on.
+    listeners: Vec<(Door, TcpListener)>,
+    runtime: Option<Runtime>,
+    http: Option<SocketAddr>,
+    resp: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Binds the ports, then serves in the background. Port 0 is any free one.
+    ///
+    /// # Errors
+    /// [`StartError`], with nothing left listening.
+    pub fn start(
+        config: Config,
+        secrets: Secrets,
+        databases: Arc<Databases>,
+    ) -> Result<Server, StartError> {
+        let mut server = Server::bind(config, secrets, databases)?;
+        server.serve()?;
+        Ok(server)
+    }
+
+    /// Binds the ports and no more: who connects waits for [`Server::serve`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn bind(
+        config: Config,
+        secrets: Secrets,
+        databases: Arc<Databases>,
+    ) -> Result<Server, StartError> {
+        let mut listeners = Vec::new();
+        let (mut http, mut resp) = (None, None);
+        for (door, port) in [(Door::Http, config.http), (Door::Resp, config.resp)] {
+            if let Some(port) = port {
+                let listener = bind(&config, &secrets, door, port)?;
+                let address = Some(listener.local_addr().map_err(StartError::Runtime)?);
+                match door {
+                    Door::Http => http = address,
+                    Door::Resp => resp = address,
+                }
+                listeners.push((door, listener));
+            }
+        }
+        Ok(Server {
+            shared: Arc::new(Shared::new(config, secrets, databases)?),
+            listeners,
+            runtime: None,
+            http,
+            resp,
+        })
+    }
+
+    /// Answers on the bound ports, in the background.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`].
+    pub fn serve(&mut self) -> Result<(), StartError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(self.shared.config.threads())
+            .thread_name("atbr-server")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        for (door, listener) in self.listeners.drain(..) {
+            let _inside = runtime.enter();
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
+            listen::spawn(door, listener, Arc::clone(&self.shared));
+        }
+        resp::spawn_housekeeping(&runtime, &self.shared);
+        self.runtime = Some(runtime);
+        Ok(())
+    }
+
+    /// Where HTTP and WebSocket listen.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Where the Redis protocol listens.
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.resp
+    }
+
+    /// What is served.
+    pub fn databases(&self) -> &Arc<Databases> {
+        &self.shared.databases
+    }
+
+    /// Reads the files of secrets again; connections that have authenticated stay.
+    ///
+    /// # Errors
+    /// What the system said of a file; the secrets are then as they were.
+    pub fn reload_secrets(&self) -> std::io::Result<()> {
+        self.shared.secrets.reload()
+    }
+
+    /// Stops listening, and asks every connection to end after what it is doing.
+    pub fn begin_shutdown(&self) {
+        self.shared.shutdown.begin();
+    }
+
+    /// Whether a shutdown was asked for, by [`Server::begin_shutdown`] or by a client.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shared.shutdown.has_begun()
+    }
+
+    /// Waits until a shutdown is asked for, at most so long; returns whether it was.
+    pub fn wait_for_shutdown(&self, timeout: Duration) -> bool {
+        self.shared.shutdown.wait_for_begin(timeout)
+    }
+
+    /// Waits for connections to end, at most so long, and then ends what is left; returns whether all had ended.
+    pub fn join(mut self, timeout: Duration) -> bool {
+        self.stop(timeout)
+    }
+
+    fn stop(&mut self, timeout: Duration) -> bool {
+        let Some(runtime) = self.runtime.take() else {
+            return true;
+        };
+        self.shared.shutdown.begin();
+        let deadline = Instant::now() + timeout;
+        let drained = self.shared.connections.wait_until_none(deadline);
+        runtime.shutdown_timeout(Duration::from_millis(500));
+        drained
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop(Duration::from_millis(200));
+    }
+}

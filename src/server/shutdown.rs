@@ -1,0 +1,60 @@
+//! The end of a server: one flag, and who waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+/// Whether the server is to end.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    begun: AtomicBool,
+    sender: watch::Sender<bool>,
+    waiting: Mutex<()>,
+    news: Condvar,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown {
+            begun: AtomicBool::new(false),
+            sender: watch::Sender::new(false),
+            waiting: Mutex::new(()),
+            news: Condvar::new(),
+        }
+    }
+}
+
+impl Shutdown {
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.sender.send_replace(true);
+        let _waiting = self.waiting.lock();
+        self.news.notify_all();
+    }
+
+    #[inline]
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the shutdown has begun.
+    pub(crate) async fn begun(&self) {
+        let mut receiver = self.sender.subscribe();
+        // The sender lives as long as `self`.
+        let _ = receiver.wait_for(|begun| *begun).await;
+    }
+
+    /// Waits on this thread, at most so long; returns whether it has begun.
+    pub(crate) fn wait_for_begin(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut waiting = self.waiting.lock();
+        while !self.has_begun() {
+            if self.news.wait_until(&mut waiting, deadline).timed_out() {
+                break;
+            }
+        }
+        self.has_begun()
+    }
+}

@@ -1,0 +1,70 @@
+//! The server as its callers see it: start, listen, stop.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atbr::engine::{Databases, Options, Store};
+use atbr::server::{Config, Secrets, Server, StartError};
+
+fn databases() -> Arc<Databases> {
+    let zero = Arc::new(Store::new(&Options::default()).unwrap());
+    Arc::new(Databases::new(zero).unwrap())
+}
+
+fn config() -> Config {
+    Config {
+        http: Some(0),
+        resp: Some(0),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn both_ports_listen_until_the_server_stops() {
+    let server = Server::start(config(), Secrets::default(), databases()).unwrap();
+    let (http, resp) = (server.http_addr().unwrap(), server.resp_addr().unwrap());
+    let mut client = TcpStream::connect(http).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    client
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let _resp = TcpStream::connect(resp).unwrap();
+    assert!(server.join(Duration::from_secs(10)));
+    assert!(TcpStream::connect(http).is_err());
+    assert!(TcpStream::connect(resp).is_err());
+}
+
+#[test]
+fn a_busy_port_names_the_port_and_its_flag() {
+    let first = Server::start(config(), Secrets::default(), databases()).unwrap();
+    let port = first.resp_addr().unwrap().port();
+    let busy = Config {
+        resp: Some(port),
+        ..config()
+    };
+    let Err(error) = Server::start(busy, Secrets::default(), databases()) else {
+        panic!("two servers listen at one port");
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains(&port.to_string()) && text.contains("--resp") && !text.contains('\n'),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_port_that_others_can_reach_needs_a_secret() {
+    let open = || Config {
+        host: "0.0.0.0".into(),
+        ..config()
+    };
+    let refused = Server::start(open(), Secrets::default(), databases());
+    assert!(matches!(refused, Err(StartError::Unprotected { .. })));
+}
