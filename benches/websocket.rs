@@ -93,7 +93,9 @@ fn connect(load: &Load) -> std::io::Result<TcpStream> {
     }
     match head.starts_with(b"HTTP/1.1 101 ") {
         true => Ok(socket),
-        false => Err(std::io::Error::other(String::from_utf8_lossy(&head).into_owned())),
+        false => Err(std::io::Error::other(
+            String::from_utf8_lossy(&head).into_owned(),
+        )),
     }
 }
 
@@ -132,7 +134,11 @@ fn add_request(out: &mut Vec<u8>, load: &Load, number: u64) {
     out.extend_from_slice(&[0x82, 0x80 | (head.len() + key.len()) as u8]);
     out.extend_from_slice(&MASK);
     let payload = head.iter().chain(key.as_bytes());
-    out.extend(payload.zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    out.extend(
+        payload
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
 }
 
 /// Reads so many frames, none of them empty of a value.

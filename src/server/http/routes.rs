@@ -1,5 +1,7 @@
 //! Paths and methods, and what answers them. Who is asked finds the server in the request's extensions.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
@@ -7,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 
+use super::connection::Link;
 use super::keys::Call;
 use super::path::Query;
 use super::problem::Problem;
@@ -97,12 +100,16 @@ async fn get_key(Extension(app): Extension<App>, request: Request) -> Result {
     app.offload.run(move || worker.get(&headers, found)).await
 }
 
-async fn put_key(Extension(app): Extension<App>, request: Request) -> Result {
+async fn put_key(
+    Extension(app): Extension<App>,
+    Extension(link): Extension<Arc<Link>>,
+    request: Request,
+) -> Result {
     let call = call(&request)?;
     app.check_writable()?;
     let (parts, body) = request.into_parts();
     let most = app.config.limits.max_value;
-    let value = app.collect(&parts.headers, body, most).await?;
+    let value = app.collect(&link, &parts.headers, body, most).await?;
     if value.len() <= LARGE {
         return app.put(&call, &parts.headers, &value);
     }
