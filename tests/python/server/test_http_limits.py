@@ -115,7 +115,7 @@ def test_a_value_that_is_announced_too_large_is_refused_at_once(
         )
         connection.settimeout(30)
         answer = read_all(connection)
-    assert answer.split()[1] in (b"413", b"400")
+    assert answer.split()[1] in (b"413", b"431")
     assert b"big" not in served.db(0)
 
 
