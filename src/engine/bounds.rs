@@ -175,6 +175,11 @@ impl Bounds {
                 > self.bytes_for_entries
     }
 
+    /// Of bytes for many writes, those that are worth being taken before the first of them.
+    pub(crate) fn room_in_advance(&self, bytes: u64) -> u64 {
+        bytes.min(self.bytes_for_entries / 8)
+    }
+
     /// Whether so many bytes could fit into an empty store.
     pub(crate) fn could_hold(&self, bytes: u64) -> bool {
         !self.bounds_bytes() || bytes + 2 * ROOM_OF_A_WRITE <= self.bytes_for_entries
@@ -211,6 +216,14 @@ impl Bounds {
     pub(crate) fn take_away(&self, entries: u64, bytes: u64) {
         self.entries.fetch_sub(entries, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// As [`Bounds::give_bytes`], of bytes that the child of a fork may have forgotten.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     pub(crate) fn give_bytes(&self, bytes: u64) {

@@ -98,6 +98,14 @@ impl Inner {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether what the store holds counts in these bounds.
+    pub(crate) fn shares_bounds(&self, cx: &Context) -> bool {
+        match (&self.cx.bounds, &cx.bounds) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// Whether the sweeper has to look at the store.
     pub(crate) fn is_swept(&self) -> bool {
         self.sweeps
@@ -225,7 +233,7 @@ impl Store {
             cx: Context {
                 pool: match limits.bytes {
                     0 => Pool::default(),
-                    bytes => Pool::bounded(bytes),
+                    bytes => Pool::bounded(bytes, bounds.clone()),
                 },
                 placer,
                 time,

@@ -5,6 +5,7 @@
 use super::ghost::Ghost;
 use super::{Context, Shard};
 use crate::engine::arena::{Arena, Queue};
+use crate::engine::bounds::Bounds;
 use crate::engine::events::Event;
 use crate::engine::index::{Found, Index};
 use crate::engine::table::{Table, try_box};
@@ -96,6 +97,13 @@ impl<T: Table> Shard<T> {
             eviction.place = Place::Held;
         }
         Ok(())
+    }
+
+    /// Keeps the place of one entry that the caller has taken for the next write.
+    pub(crate) fn hold_place(&mut self) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.place = Place::Held;
+        }
     }
 
     /// Gives the place back that the shard holds and no write needed.
@@ -347,7 +355,14 @@ impl<T: Table> Shard<T> {
         let Some(bounds) = &cx.bounds else {
             return Made::Room;
         };
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
+        self.changing(|shard| shard.evict_for(cx, bounds, bytes))
+    }
+
+    fn evict_for(&mut self, cx: &Context, bounds: &Bounds, bytes: u64) -> Made {
         let mut made = Made::Nothing;
         for _ in 0..EVICTED_AT_ONCE {
             if bounds.take_bytes(bytes) {
@@ -364,8 +379,11 @@ impl<T: Table> Shard<T> {
 
     /// Evicts one entry for another shard.
     pub(crate) fn evict_one(&mut self, cx: &Context, spared: Spared<'_>) -> Made {
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
-        if self.evict(cx) {
+        if self.changing(|shard| shard.evict(cx)) {
             Made::Room
         } else {
             Made::Nothing
