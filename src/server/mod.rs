@@ -7,10 +7,10 @@ mod descriptors;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod resp;
-mod secrets;
+pub(crate) mod secrets;
 mod shared;
 mod shutdown;
-mod stats;
+pub(crate) mod stats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
