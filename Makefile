@@ -40,7 +40,7 @@ rust-test: $(STAMPS)/venv.stamp ## the engine and the files, without Python
 
 .PHONY: python-test
 python-test: $(DEVELOPMENT) ## the package, its tables on real engines
-	@tools/engines.sh cassandra
+	@tools/engines.sh cassandra browser
 	$(BIN)/python -m pytest
 
 .PHONY: doctest

@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
-# Installs the engines that the tests of atbr.tables run against: engines.sh [cassandra]
-# PostgreSQL and Redis come from the system's packages, Cassandra's jars by Maven into ~/.cache/atbr.
+# Installs what tests run against: engines.sh [cassandra] [browser]
+# PostgreSQL, Redis and Chromium come from the system's packages, Cassandra's jars by Maven into ~/.cache/atbr.
 set -euo pipefail
 
 version=5.0.9
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/atbr
+wanted=$*
 missing=()
 
 has() { command -v "$1" >/dev/null 2>&1; }
+asked_for() { case " $wanted " in *" $1 "*) ;; *) return 1 ;; esac; }
 
 has redis-server || missing+=(redis-server)
 has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
-if [ "${1:-}" = cassandra ]; then
+if asked_for cassandra; then
   has java || missing+=(default-jre-headless)
   has mvn || missing+=(maven)
+fi
+
+if asked_for browser; then
+  has chromium || missing+=(chromium)
+  has chromedriver || missing+=(chromium-driver)
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -30,7 +37,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 jars=$cache/cassandra-$version
-if [ "${1:-}" = cassandra ] && [ ! -f "$jars/complete" ]; then
+if asked_for cassandra && [ ! -f "$jars/complete" ]; then
   mkdir -p "$cache"
   exec 9>"$cache/lock"
   flock 9

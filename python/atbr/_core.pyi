@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import timedelta
 from os import PathLike
 from types import EllipsisType, GenericAlias, TracebackType
@@ -22,6 +22,7 @@ __all__ = [
     "LocalMap",
     "ManualClock",
     "SaveReport",
+    "Server",
     "Store",
     "StoreFull",
     "__version__",
@@ -32,6 +33,7 @@ __all__ = [
     "iter_items",
     "iter_values",
     "load",
+    "log",
     "on_unwatched",
     "pack",
     "postgresql_array",
@@ -39,6 +41,7 @@ __all__ = [
     "report_unraisable",
     "save",
     "share_data",
+    "start_log",
     "stats",
     "take_expired",
     "types_of",
@@ -88,6 +91,43 @@ class ManualClock:
     def __new__(cls) -> ManualClock: ...
     def advance(self, time: float | timedelta) -> None: ...
     def now(self) -> float: ...
+
+@final
+class Server:
+    def __new__(
+        cls,
+        store: Store[Any, Any],
+        *,
+        http: int | None,
+        resp: int | None,
+        host: str,
+        secrets: Sequence[bytes],
+        secret_files: Sequence[str | PathLike[str]],
+        threads: int,
+        data_dir: str | PathLike[str] | None,
+        closed_files: Sequence[str | PathLike[str]],
+        readonly: bool,
+        disabled_commands: Sequence[str],
+        cors_origins: Sequence[str],
+        allowed_hosts: Sequence[str],
+        tsv: str,
+        max_connections: int | None,
+        max_value: int | None,
+        max_buffers: int | None,
+        idle_timeout: float | None,
+        debug_commands: bool,
+    ) -> Self: ...
+    @property
+    def http(self) -> tuple[str, int] | None: ...
+    @property
+    def resp(self) -> tuple[str, int] | None: ...
+    @property
+    def running(self) -> bool: ...
+    def start(self) -> None: ...
+    def db(self, number: int) -> Store[Any, Any]: ...
+    def reload_secrets(self) -> None: ...
+    def wait(self, seconds: float) -> bool: ...
+    def stop(self, seconds: float) -> bool: ...
 
 @disjoint_base
 class Store(MutableMapping[_K, _V], Generic[_V, _K]):
@@ -176,6 +216,7 @@ def types_of(
 ) -> tuple[type[str] | type[bytes], type[str] | type[bytes], str]: ...
 def clone(store: Store[_V, _K]) -> Store[_V, _K]: ...
 def share_data(one: Store[Any, Any], other: Store[Any, Any]) -> bool: ...
+def start_log(level: str, format: str) -> None: ...
 def stats(store: Store[Any, Any]) -> dict[str, Any]: ...
 def hold_lock(store: Store[Any, Any], key: _Key, locked: int, unlock: int) -> None: ...
 def iter_values(store: Store[_V, Any]) -> Iterator[_V]: ...
@@ -197,6 +238,7 @@ def take_expired(
     store: Store[Any, Any], most: int, timeout: float
 ) -> list[tuple[bytes, bytes]]: ...
 def report_unraisable(error: BaseException, object: object) -> None: ...
+def log(level: str, message: str) -> None: ...
 def on_unwatched(resume: Callable[[], object]) -> None: ...
 
 @final

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypeVar, Unpack
 
+    from atbr.server import ServeOptions, Server
+
     V = TypeVar("V", default=str)
     K = TypeVar("K", str, bytes, default=str)
     T = TypeVar("T")
@@ -473,6 +475,20 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         """
         with shown(progress, f"save {os.fspath(path)}") as tick:
             return _core.save(self, path, tick)
+
+    def serve(self, **options: Unpack[ServeOptions]) -> Server:
+        """Serve the store over HTTP, WebSocket and the Redis protocol, in the background; it stays usable here.
+
+        Options and errors: `atbr.server.Server`, which this returns. O(1).
+
+        >>> with Store({"a": "1"}).serve() as server:
+        ...     server
+        <atbr.server.Server at http://127.0.0.1:..., redis://127.0.0.1:...>
+        """
+        # Most programs do not serve.
+        from atbr.server import Server
+
+        return Server(self, **options)
 
 
 def _has_all(

@@ -11,6 +11,8 @@ mod live;
 mod load;
 mod lookup;
 mod options;
+#[cfg(feature = "server")]
+mod server;
 mod store;
 mod tables;
 mod ttl;
@@ -39,6 +41,9 @@ mod _core {
     use super::live::close_all;
     #[pymodule_export]
     use super::load::{LoadReport, SaveReport, load, save};
+    #[cfg(feature = "server")]
+    #[pymodule_export]
+    use super::server::{PyServer, log, start_log};
     #[pymodule_export]
     use super::store::PyStore;
     #[pymodule_export]

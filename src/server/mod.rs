@@ -4,15 +4,21 @@
 mod config;
 mod connections;
 mod descriptors;
+pub(crate) mod files;
 pub(crate) mod http;
 mod listen;
+#[cfg(feature = "python")]
+pub(crate) mod log;
+pub(crate) mod offload;
 pub(crate) mod resp;
+mod saving;
 pub(crate) mod secrets;
 mod shared;
 mod shutdown;
 pub(crate) mod stats;
+mod strangers;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,9 +33,16 @@ pub use listen::StartError;
 pub use secrets::Secrets;
 pub(crate) use shared::Shared;
 
+/// The commands of the Redis protocol as a document.
+pub fn commands_document() -> String {
+    resp::document()
+}
+
 /// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
 pub struct Server {
     shared: Arc<Shared>,
+    /// Bound, and not yet answered on.
+    listeners: Vec<(Door, TcpListener)>,
     runtime: Option<Runtime>,
     http: Option<SocketAddr>,
     resp: Option<SocketAddr>,
@@ -45,39 +58,62 @@ impl Server {
         secrets: Secrets,
         databases: Arc<Databases>,
     ) -> Result<Server, StartError> {
+        let mut server = Server::bind(config, secrets, databases)?;
+        server.serve()?;
+        Ok(server)
+    }
+
+    /// Binds the ports and no more: who connects waits for [`Server::serve`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn bind(
+        config: Config,
+        secrets: Secrets,
+        databases: Arc<Databases>,
+    ) -> Result<Server, StartError> {
         let mut listeners = Vec::new();
+        let (mut http, mut resp) = (None, None);
         for (door, port) in [(Door::Http, config.http), (Door::Resp, config.resp)] {
             if let Some(port) = port {
-                listeners.push((door, bind(&config, &secrets, door, port)?));
+                let listener = bind(&config, &secrets, door, port)?;
+                let address = Some(listener.local_addr().map_err(StartError::Runtime)?);
+                match door {
+                    Door::Http => http = address,
+                    Door::Resp => resp = address,
+                }
+                listeners.push((door, listener));
             }
         }
+        Ok(Server {
+            shared: Arc::new(Shared::new(config, secrets, databases)?),
+            listeners,
+            runtime: None,
+            http,
+            resp,
+        })
+    }
+
+    /// Answers on the bound ports, in the background.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`].
+    pub fn serve(&mut self) -> Result<(), StartError> {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(config.threads())
+            .worker_threads(self.shared.config.threads())
             .thread_name("atbr-server")
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let shared = Arc::new(Shared::new(config, secrets, databases));
-        let mut server = Server {
-            shared,
-            runtime: None,
-            http: None,
-            resp: None,
-        };
-        for (door, listener) in listeners {
-            let address = listener.local_addr().map_err(StartError::Runtime)?;
-            match door {
-                Door::Http => server.http = Some(address),
-                Door::Resp => server.resp = Some(address),
-            }
+        for (door, listener) in self.listeners.drain(..) {
             let _inside = runtime.enter();
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
-            listen::spawn(door, listener, Arc::clone(&server.shared));
+            listen::spawn(door, listener, Arc::clone(&self.shared));
         }
-        resp::spawn_housekeeping(&runtime, &server.shared);
-        server.runtime = Some(runtime);
-        Ok(server)
+        resp::spawn_housekeeping(&runtime, &self.shared);
+        self.runtime = Some(runtime);
+        Ok(())
     }
 
     /// Where HTTP and WebSocket listen.

@@ -1,32 +1,12 @@
 //! Passwords and tokens: read from files, compared in constant time. Any one of them opens every door.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
-
-/// Failed attempts of one address in one second; what comes beyond is not looked at.
-const MOST_FAILURES: u32 = 10;
-/// Addresses whose failures are remembered.
-const MOST_ADDRESSES: usize = 1 << 16;
-
-/// What a secret is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Accepted,
-    Refused,
-    /// The address has tried too often to be listened to now.
-    TooMany,
-}
-
-/// Since when an address has failed, and how often.
-type Failures = HashMap<IpAddr, (Instant, u32)>;
+use parking_lot::RwLock;
 
 /// What clients have to know. Empty: no client is asked.
 #[derive(Default)]
@@ -34,7 +14,6 @@ pub struct Secrets {
     fixed: Vec<Vec<u8>>,
     files: Vec<PathBuf>,
     known: RwLock<Arc<Vec<Vec<u8>>>>,
-    failures: Mutex<Failures>,
 }
 
 impl fmt::Debug for Secrets {
@@ -55,7 +34,6 @@ impl Secrets {
             fixed,
             files,
             known: RwLock::default(),
-            failures: Mutex::default(),
         };
         secrets.reload()?;
         Ok(secrets)
@@ -99,41 +77,10 @@ impl Secrets {
             .fold(false, |accepted, secret| accepted | same(secret, given))
     }
 
-    /// Judges what a client at an address says, unless it has failed too often within the last second.
-    pub(crate) fn judge(&self, address: IpAddr, given: &[u8]) -> Verdict {
-        if self.has_failed_too_often(address) {
-            return Verdict::TooMany;
-        }
-        if self.accept(given) { Verdict::Accepted } else { self.refuse(address) }
-    }
-
-    /// Refuses what needs no comparison, and counts it.
-    pub(crate) fn refuse(&self, address: IpAddr) -> Verdict {
-        let mut failures = self.failures.lock();
-        if failures.len() >= MOST_ADDRESSES {
-            failures.retain(|_, (since, _)| is_recent(*since));
-        }
-        let (since, count) = failures.entry(address).or_insert_with(|| (Instant::now(), 0));
-        if !is_recent(*since) {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        if *count > MOST_FAILURES { Verdict::TooMany } else { Verdict::Refused }
-    }
-
-    fn has_failed_too_often(&self, address: IpAddr) -> bool {
-        let failures = self.failures.lock();
-        failures.get(&address).is_some_and(|(since, count)| is_recent(*since) && *count >= MOST_FAILURES)
-    }
-
     /// The files that secrets are read from.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
-}
-
-fn is_recent(since: Instant) -> bool {
-    since.elapsed() < Duration::from_secs(1)
 }
 
 /// Whether two texts are the same, in a time that depends on the length of `given` alone.
@@ -158,18 +105,6 @@ mod tests {
         for given in [&b""[..], b"a", b"abab", b"aba", b"toke", b"tokens"] {
             assert!(!secrets.accept(given), "{given:?}");
         }
-    }
-
-    #[test]
-    fn who_fails_too_often_is_not_listened_to() {
-        let secrets = Secrets::new(vec![b"right".to_vec()], Vec::new()).unwrap();
-        let [here, there] = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap());
-        let judged: Vec<_> = (0..12).map(|_| secrets.judge(here, b"wrong")).collect();
-        assert_eq!(judged[0], Verdict::Refused);
-        // Twelve attempts take no second.
-        assert_eq!(judged[11], Verdict::TooMany);
-        assert_eq!(secrets.judge(here, b"right"), Verdict::TooMany);
-        assert_eq!(secrets.judge(there, b"right"), Verdict::Accepted);
     }
 
     #[test]

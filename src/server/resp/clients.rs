@@ -179,7 +179,6 @@ impl Buffers {
 pub(crate) struct Clients {
     next_id: AtomicU64,
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
-    unauthenticated: AtomicUsize,
 }
 
 impl Clients {
@@ -239,11 +238,6 @@ impl Clients {
             tracing::warn!(client = client.id, bytes = client.memory(), "buffers are full: closing the largest");
             client.kill();
         }
-    }
-
-    /// How many have not authenticated.
-    pub(crate) fn unauthenticated(&self) -> &AtomicUsize {
-        &self.unauthenticated
     }
 
     /// Wakes all, to see that the server ends or that a pause is over.

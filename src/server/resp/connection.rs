@@ -64,9 +64,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     let fd = stream.as_raw_fd();
     let local = stream.local_addr().unwrap_or(peer);
     let authenticated = !shared.secrets.are_set();
-    let strangers = shared.resp.clients.unauthenticated();
-    if !authenticated && strangers.fetch_add(1, Ordering::Relaxed) >= shared.config.limits.max_unauthenticated {
-        strangers.fetch_sub(1, Ordering::Relaxed);
+    if !authenticated && !shared.strangers.enter(shared.config.limits.max_unauthenticated) {
         let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
         return;
     }
@@ -110,7 +108,7 @@ impl Drop for Connection {
         self.session.leave(&self.shared);
         self.shared.resp.buffers.change(self.accounted, 0);
         if self.is_stranger {
-            self.shared.resp.clients.unauthenticated().fetch_sub(1, Ordering::Relaxed);
+            self.shared.strangers.leave();
         }
     }
 }
@@ -297,7 +295,7 @@ impl Connection {
         session.client.last_active.store(active, Ordering::Relaxed);
         if self.is_stranger && session.authenticated {
             self.is_stranger = false;
-            self.shared.resp.clients.unauthenticated().fetch_sub(1, Ordering::Relaxed);
+            self.shared.strangers.leave();
         }
     }
 

@@ -1,11 +1,12 @@
 //! The connection itself: PING, AUTH, HELLO, SELECT's neighbours, RESET, QUIT.
 
+use std::time::Instant;
+
 use crate::server::resp::call::Call;
 use crate::server::resp::clients::State;
 use crate::server::resp::failure::{Failure, failure, fixed, wrong_arity};
 use crate::server::resp::number::parse_i64;
 use crate::server::resp::session::{ReplyMode, Session};
-use crate::server::secrets::Verdict;
 use crate::server::stats::Stats;
 
 type Done = Result<(), Failure>;
@@ -65,27 +66,23 @@ fn authenticate(session: &mut Session, yes: bool) {
 /// Checks a name and a secret, at most so often a second for each address.
 fn log_in(call: &mut Call<'_, '_>, name: &[u8], secret: &[u8]) -> Done {
     let shared = call.shared;
-    let verdict = match shared.secrets.are_set() {
+    let address = call.session.client.peer.ip();
+    let now = Instant::now();
+    if !shared.secrets.are_set() && name == b"default" {
         // Without secrets everybody is the default user already.
-        false if name == b"default" => Verdict::Accepted,
-        _ if name != b"default" => shared.secrets.refuse(call.session.client.peer.ip()),
-        _ => shared.secrets.judge(call.session.client.peer.ip(), secret),
-    };
-    match verdict {
-        Verdict::Accepted => {
-            authenticate(call.session, true);
-            Ok(())
-        }
-        Verdict::Refused => {
-            Stats::add(&shared.stats.failed_auth, 1);
-            Err(WRONG_PASS)
-        }
-        Verdict::TooMany => {
-            Stats::add(&shared.stats.failed_auth, 1);
-            call.session.ends = true;
-            Err(fixed("WRONGPASS too many failed attempts from this address; try again in a second"))
-        }
+        return Ok(());
     }
+    if !shared.strangers.may_try(address, now) {
+        call.session.ends = true;
+        return Err(fixed("WRONGPASS too many failed attempts from this address; try again in a second"));
+    }
+    if name == b"default" && shared.secrets.accept(secret) {
+        authenticate(call.session, true);
+        return Ok(());
+    }
+    shared.strangers.failed(address, now);
+    Stats::add(&shared.stats.failed_auth, 1);
+    Err(WRONG_PASS)
 }
 
 pub(crate) fn auth(call: &mut Call<'_, '_>) -> Done {

@@ -1,0 +1,259 @@
+//! The class `atbr._core.Server`: a server over a store and its fifteen siblings. Whatever waits does so detached, and no
+//! thread of the server ever attaches.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::errors::raise;
+use super::gil;
+use super::live;
+use super::store::PyStore;
+use crate::engine::Databases;
+use crate::server::{self, Config, Limits, Secrets, Server, StartError, Tsv};
+
+/// The compiled part of `atbr.server.Server`; use that class.
+#[pyclass(frozen, weakref, name = "Server", module = "atbr._core")]
+pub struct PyServer {
+    databases: Arc<Databases>,
+    /// The handle that is served: databases are read as it is.
+    handle: Py<PyStore>,
+    /// Empty in the child of a fork, whatever is written here.
+    running: RwLock<Option<Server>>,
+    /// The process that serves.
+    process: u32,
+    http: Option<(String, u16)>,
+    resp: Option<(String, u16)>,
+}
+
+impl PyServer {
+    /// The server, unless it has ended or is that of the process which this one was forked from.
+    fn with_running<R>(&self, work: impl FnOnce(&Server) -> R) -> Option<R> {
+        // A child must not touch the lock either: a thread that does not exist here may hold it.
+        if self.process != std::process::id() {
+            return None;
+        }
+        self.running.read().as_ref().map(work)
+    }
+}
+
+impl Drop for PyServer {
+    fn drop(&mut self) {
+        let running = self.running.get_mut().take();
+        if self.process != std::process::id() {
+            // Its threads do not exist here: there is nothing to wait for.
+            std::mem::forget(running);
+        }
+    }
+}
+
+fn milliseconds(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{seconds} is no number of seconds")))
+}
+
+fn tsv(name: &str) -> PyResult<Tsv> {
+    match name {
+        "backslash" => Ok(Tsv::Backslash),
+        "plain" => Ok(Tsv::Plain),
+        _ => Err(PyValueError::new_err(format!(
+            "tsv= must be 'backslash' or 'plain', not {name:?}"
+        ))),
+    }
+}
+
+fn start_error(error: StartError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        StartError::Unprotected { .. } => PyValueError::new_err(message),
+        StartError::Port { source, .. }
+        | StartError::DataFolder { source, .. }
+        | StartError::Runtime(source) => os_error(&source, message),
+    }
+}
+
+fn os_error(source: &std::io::Error, message: String) -> PyErr {
+    match source.raw_os_error() {
+        Some(errno) => PyOSError::new_err((errno, message)),
+        None => PyOSError::new_err(message),
+    }
+}
+
+#[pymethods]
+impl PyServer {
+    #[new]
+    #[pyo3(signature = (store, *, http, resp, host, secrets, secret_files, threads, data_dir, closed_files, readonly,
+        disabled_commands, cors_origins, allowed_hosts, tsv, max_connections, max_value, max_buffers, idle_timeout,
+        debug_commands))]
+    #[allow(clippy::too_many_arguments)] // one for each keyword of the class
+    fn new(
+        store: &Bound<'_, PyStore>,
+        http: Option<u16>,
+        resp: Option<u16>,
+        host: String,
+        secrets: Vec<Vec<u8>>,
+        secret_files: Vec<PathBuf>,
+        threads: usize,
+        data_dir: Option<PathBuf>,
+        closed_files: Vec<PathBuf>,
+        readonly: bool,
+        disabled_commands: Vec<String>,
+        cors_origins: Vec<String>,
+        allowed_hosts: Vec<String>,
+        tsv: &str,
+        max_connections: Option<usize>,
+        max_value: Option<usize>,
+        max_buffers: Option<usize>,
+        idle_timeout: Option<f64>,
+        debug_commands: bool,
+    ) -> PyResult<PyServer> {
+        let limits = Limits::default();
+        let config = Config {
+            host,
+            http,
+            resp,
+            threads,
+            data_dir,
+            secret_files: secret_files.iter().cloned().chain(closed_files).collect(),
+            readonly,
+            disabled_commands,
+            cors_origins,
+            allowed_hosts,
+            tsv: self::tsv(tsv)?,
+            debug_commands,
+            limits: Limits {
+                max_connections: max_connections.unwrap_or(limits.max_connections),
+                max_value: max_value.unwrap_or(limits.max_value),
+                max_buffers: max_buffers.unwrap_or(limits.max_buffers),
+                idle_timeout: idle_timeout.map(milliseconds).transpose()?,
+                ..limits
+            },
+            ..Config::default()
+        };
+        let (py, handle) = (store.py(), store.get());
+        handle.check_open()?;
+        let zero = Arc::clone(handle.engine());
+        let (databases, server) = gil::detach(py, || {
+            let databases = Arc::new(Databases::new(zero).map_err(Failure::Engine)?);
+            let secrets = Secrets::new(secrets, secret_files).map_err(Failure::Secrets)?;
+            let server =
+                Server::bind(config, secrets, Arc::clone(&databases)).map_err(Failure::Start)?;
+            Ok((databases, server))
+        })
+        .map_err(|failure| match failure {
+            Failure::Engine(error) => raise(error),
+            Failure::Secrets(error) => os_error(&error, error.to_string()),
+            Failure::Start(error) => start_error(error),
+        })?;
+        let place = |address: Option<std::net::SocketAddr>| {
+            address.map(|address| (address.ip().to_string(), address.port()))
+        };
+        Ok(PyServer {
+            databases,
+            handle: store.clone().unbind(),
+            http: place(server.http_addr()),
+            resp: place(server.resp_addr()),
+            running: RwLock::new(Some(server)),
+            process: std::process::id(),
+        })
+    }
+
+    /// Answer on the ports, which are bound already.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        gil::detach(py, || match &mut *self.running.write() {
+            Some(server) => server.serve(),
+            None => Ok(()),
+        })
+        .map_err(start_error)
+    }
+
+    /// Address and port of HTTP.
+    #[getter]
+    fn http(&self) -> Option<(String, u16)> {
+        self.http.clone()
+    }
+
+    /// Address and port of the Redis protocol.
+    #[getter]
+    fn resp(&self) -> Option<(String, u16)> {
+        self.resp.clone()
+    }
+
+    /// Whether it serves: not after `stop`, nor in the child of a fork.
+    #[getter]
+    fn running(&self, py: Python<'_>) -> bool {
+        gil::detach(py, || {
+            self.with_running(|server| !server.is_shutting_down()) == Some(true)
+        })
+    }
+
+    /// A handle on a database, made if it is not there yet, with the types of the handle that is served.
+    fn db(&self, py: Python<'_>, number: u8) -> PyResult<PyStore> {
+        if number >= Databases::COUNT {
+            return Err(PyValueError::new_err(format!(
+                "there are databases 0 to 15, not {number}"
+            )));
+        }
+        let handle = self.handle.get();
+        handle.check_open()?;
+        let store = gil::detach(py, || self.databases.get_or_make(number)).map_err(raise)?;
+        live::remember(py, &store);
+        Ok(PyStore::new_handle(
+            store,
+            *handle.reader(),
+            handle.options().clone(),
+        ))
+    }
+
+    /// Read the files of secrets again.
+    fn reload_secrets(&self, py: Python<'_>) -> PyResult<()> {
+        gil::detach(py, || self.with_running(Server::reload_secrets))
+            .unwrap_or(Ok(()))
+            .map_err(|error| os_error(&error, error.to_string()))
+    }
+
+    /// Wait for a shutdown to be asked for, at most so many seconds; return whether it was.
+    fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
+        let timeout = milliseconds(seconds)?;
+        Ok(gil::detach(py, || {
+            self.with_running(|server| server.wait_for_shutdown(timeout))
+                .unwrap_or(true)
+        }))
+    }
+
+    /// Let requests end, for at most so many seconds, and stop; return whether all of them ended. Once is enough.
+    fn stop(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
+        let timeout = milliseconds(seconds)?;
+        Ok(gil::detach(py, || {
+            let waited_for = self.with_running(Server::begin_shutdown);
+            if waited_for.is_none() {
+                return true;
+            }
+            let server = self.running.write().take();
+            server.is_none_or(|server| server.join(timeout))
+        }))
+    }
+}
+
+/// What can go wrong at a start.
+enum Failure {
+    Engine(crate::Error),
+    Secrets(std::io::Error),
+    Start(StartError),
+}
+
+/// Write the server's log to stderr from now on; `level` and `format` are those of `atbr serve`. Once in a process.
+#[pyfunction]
+pub fn start_log(level: &str, format: &str) -> PyResult<()> {
+    server::log::start(level, format).map_err(PyRuntimeError::new_err)
+}
+
+/// Write a line to the server's log.
+#[pyfunction]
+pub fn log(py: Python<'_>, level: &str, message: &str) {
+    gil::detach(py, || server::log::write(level, message));
+}
