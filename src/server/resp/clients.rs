@@ -26,8 +26,6 @@ impl State {
     pub(crate) const NO_EVICT: State = State(1 << 4);
     pub(crate) const NO_TOUCH: State = State(1 << 5);
     pub(crate) const AUTHENTICATED: State = State(1 << 6);
-    pub(crate) const WATCHED_CHANGED: State = State(1 << 7);
-    pub(crate) const BLOCKED: State = State(1 << 8);
 }
 
 /// Names that a client gave itself.
@@ -216,14 +214,6 @@ impl Clients {
 
     pub(crate) fn remove(&self, client: &Client) {
         self.all.lock().remove(&client.id);
-    }
-
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.all.lock().get(&id).cloned()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.all.lock().len()
     }
 
     /// All of this moment, by id.

@@ -134,13 +134,11 @@ pub(crate) fn database_of(text: &[u8]) -> Result<u8, Failure> {
 
 pub(crate) fn move_to(call: &mut Call<'_, '_>) -> Done {
     let (db, key) = (call.keys.db, call.args.at(1));
-    const BAD: Failure = fixed("ERR value is out of range, must be positive");
     let target = match parse_i64(call.args.at(2)) {
         Some(number) if number < 0 || number > i64::from(i32::MAX) => return Err(DB_OUT_OF_RANGE),
         Some(_) => database_of(call.args.at(2))?,
         None => return Err(NOT_AN_INTEGER),
     };
-    let _ = BAD;
     if target == db {
         return Err(SAME_OBJECT);
     }

@@ -10,7 +10,6 @@ use crate::server::resp::call::{Call, heavy};
 use crate::server::resp::failure::{Failure, SYNTAX, failure, fixed, wrong_arity};
 use crate::server::resp::lookup;
 use crate::server::resp::number::{Digits, parse_i64};
-use crate::server::stats::Stats;
 
 type Done = Result<(), Failure>;
 
@@ -403,9 +402,4 @@ pub(crate) fn wait(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn lolwut(call: &mut Call<'_, '_>) -> Done {
     call.out.verbatim(format!("atbr ver. {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
     Ok(())
-}
-
-/// What INFO and others count as refused connections.
-pub(crate) fn refused(stats: &Stats) -> u64 {
-    stats.connections_refused.load(Ordering::Relaxed)
 }

@@ -1,8 +1,8 @@
 //! Connections and transactions.
 
-use super::bits::{ADMIN, AB, CONN, DANGER, F, L, NA, NM, NOW, NS, S, SM, SS, SUB};
+use super::bits::{AB, ADMIN, CONN, F, L, NA, NM, NOW, NS, S, SS, SUB};
 use super::row;
-use crate::server::resp::command::{Access, Command, Flags, Handler, all_from};
+use crate::server::resp::command::{Access, Command, Handler, all_from};
 use crate::server::resp::commands::introspection::help;
 use crate::server::resp::commands::{clients, connection, scan, server};
 use crate::server::resp::transactions;
@@ -77,5 +77,3 @@ pub(super) static COMMANDS: &[Command] = &[
     row("shutdown", -1, ADMIN | SIMPLE | NM | AB, &[], server::shutdown)
         .group("server").since("1.0.0", "Ends the server."),
 ];
-
-const _: u32 = DANGER | SM | Flags::NONE.0;

@@ -1,11 +1,10 @@
 //! Keys, whatever they hold, and whole databases.
 
-use super::bits::{DANGER, F, HEAVY, KEYSPACE, MK, NOW, OOM, R, W, WHOLE};
+use super::bits::{DANGER, F, HEAVY, KEYSPACE, L, OOM, R, S, W, WHOLE};
 use super::row;
 use crate::server::resp::command::{Access, Command, Keys, all_from, one};
 use crate::server::resp::commands::introspection::help;
 use crate::server::resp::commands::{expire, keys, scan};
-use super::bits::{L, S};
 
 const READ: &[Keys] = &[one(1, Access::Read)];
 const LOOK: &[Keys] = &[one(1, Access::Look)];
@@ -80,5 +79,3 @@ pub(super) static COMMANDS: &[Command] = &[
     row("swapdb", 3, W | F | DANGER | KEYSPACE, &[], scan::swapdb)
         .group("server").since("4.0.0", "Exchanges two databases.").takes_time("O(N) for N shards"),
 ];
-
-const _: u32 = MK | NOW;

@@ -1,6 +1,6 @@
 //! Channels and scripts.
 
-use super::bits::{AB, F, HEAVY, L, MK, MR, NMK, NS, PS, R, S, SM, SUB};
+use super::bits::{AB, F, L, MK, MR, NMK, NS, PS, R, S, SM, SUB};
 use super::row;
 use crate::server::resp::command::{Access, Command, Keys, all_from, one};
 use crate::server::resp::commands::introspection::help;
@@ -68,5 +68,3 @@ pub(super) static COMMANDS: &[Command] = &[
         .since("7.0.0", "Runs a script that reads by its SHA-1: not supported."),
     script(row("script", -2, 0, &[], help)).since("2.6.0", "Has to do with scripts.").contains(SCRIPT),
 ];
-
-const _: u32 = HEAVY;

@@ -68,7 +68,6 @@ mod bits {
     pub(super) const MR: u32 = Flags::MAY_REPLICATE.0;
     pub(super) const SM: u32 = Flags::SKIP_MONITOR.0;
     pub(super) const SS: u32 = Flags::SKIP_SLOWLOG.0;
-    pub(super) const B: u32 = Flags::BLOCKING.0;
     pub(super) const DANGER: u32 = Flags::DANGEROUS.0;
     pub(super) const WHOLE: u32 = Flags::WHOLE.0;
     pub(super) const NOW: u32 = Flags::UNQUEUED.0;

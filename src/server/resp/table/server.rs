@@ -1,6 +1,6 @@
 //! The server.
 
-use super::bits::{ADMIN, AB, B, CONN, DANGER, F, L, NA, NAL, NM, NS, R, S, W};
+use super::bits::{AB, ADMIN, CONN, DANGER, F, L, NAL, NM, NS, R, S};
 use super::row;
 use crate::server::resp::command::{Access, Command, Handler, Keys, one};
 use crate::server::resp::commands::introspection::{self, help};
@@ -139,5 +139,3 @@ pub(super) static COMMANDS: &[Command] = &[
     sub("sync", 1, ADMIN | NS | NAL | NM, standalone::no_replication).since("1.0.0", "Is for replicas."),
     sub("replconf", -1, ADMIN | NS | L | S | AB, standalone::no_replication).since("3.0.0", "Is for replicas."),
 ];
-
-const _: u32 = B | NA | W;
