@@ -26,8 +26,6 @@ impl State {
     pub(crate) const NO_EVICT: State = State(1 << 4);
     pub(crate) const NO_TOUCH: State = State(1 << 5);
     pub(crate) const AUTHENTICATED: State = State(1 << 6);
-    pub(crate) const WATCHED_CHANGED: State = State(1 << 7);
-    pub(crate) const BLOCKED: State = State(1 << 8);
 }
 
 /// Names that a client gave itself.
@@ -179,7 +177,6 @@ impl Buffers {
 pub(crate) struct Clients {
     next_id: AtomicU64,
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
-    unauthenticated: AtomicUsize,
 }
 
 impl Clients {
@@ -219,14 +216,6 @@ impl Clients {
         self.all.lock().remove(&client.id);
     }
 
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.all.lock().get(&id).cloned()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.all.lock().len()
-    }
-
     /// All of this moment, by id.
     pub(crate) fn list(&self) -> Vec<Arc<Client>> {
         self.all.lock().values().cloned().collect()
@@ -239,11 +228,6 @@ impl Clients {
             tracing::warn!(client = client.id, bytes = client.memory(), "buffers are full: closing the largest");
             client.kill();
         }
-    }
-
-    /// How many have not authenticated.
-    pub(crate) fn unauthenticated(&self) -> &AtomicUsize {
-        &self.unauthenticated
     }
 
     /// Wakes all, to see that the server ends or that a pause is over.

@@ -197,6 +197,10 @@ fn run_free(shared: &Arc<Shared>, session: &mut Session, row: &'static Row, args
     run_slow(shared, session, command, args, out);
     let took = start.elapsed();
     shared.resp.slowlog.note(session, command, args, took, &shared.resp.settings);
+    let spike = shared.resp.settings.latency_threshold.load(Ordering::Relaxed);
+    if spike > 0 && took.as_millis() >= spike as u128 {
+        shared.resp.latency.note("command", took.as_millis() as u64);
+    }
 }
 
 fn run_slow(shared: &Arc<Shared>, session: &mut Session, command: &'static Command, args: Args<'_>, out: &mut Replies) {

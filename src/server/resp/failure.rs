@@ -13,7 +13,6 @@ pub(crate) const NOT_AN_INTEGER: Failure = fixed("ERR value is not an integer or
 pub(crate) const NOT_A_FLOAT: Failure = fixed("ERR value is not a valid float");
 pub(crate) const WRONG_TYPE: Failure = fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
 pub(crate) const NO_SUCH_KEY: Failure = fixed("ERR no such key");
-pub(crate) const OUT_OF_RANGE: Failure = fixed("ERR index out of range");
 pub(crate) const TOO_LONG: Failure = fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 pub(crate) const SAME_OBJECT: Failure = fixed("ERR source and destination objects are the same");
 pub(crate) const OVERFLOW: Failure = fixed("ERR increment or decrement would overflow");

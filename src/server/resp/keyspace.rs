@@ -38,11 +38,6 @@ impl<'c, 'd> Keyspace<'c, 'd> {
         }
     }
 
-    /// The databases, where no lock is held: what would lock them must not run under locks.
-    pub(crate) fn databases(&self) -> Option<&'c Arc<Databases>> {
-        self.locked.is_none().then_some(self.databases)
-    }
-
     /// The time in milliseconds since 1970.
     pub(crate) fn now(&self) -> i64 {
         match &self.locked {

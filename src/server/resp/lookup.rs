@@ -9,8 +9,6 @@ use super::table::TABLES;
 pub(crate) struct Row {
     pub(crate) command: &'static Command,
     pub(crate) index: u16,
-    /// The place of its container's row; its own, if it is none's.
-    pub(crate) container: u16,
 }
 
 /// Places: a power of two, and so many times the number of commands that few collide.
@@ -27,19 +25,15 @@ static LOOKUP: LazyLock<Lookup> = LazyLock::new(|| {
     let mut rows = Vec::new();
     let mut places = vec![NONE; PLACES];
     for command in TABLES.iter().flat_map(|table| table.iter()) {
-        let container = rows.len() as u16;
+        let first = rows.len() as u16;
         let mut place = hash(command.name.as_bytes());
         while places[place] != NONE {
             place = (place + 1) % PLACES;
         }
-        places[place] = container;
+        places[place] = first;
         for command in std::iter::once(command).chain(command.subcommands) {
             let index = rows.len() as u16;
-            rows.push(Row {
-                command,
-                index,
-                container,
-            });
+            rows.push(Row { command, index });
         }
     }
     Lookup { rows, places }

@@ -52,10 +52,6 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Bytes of all arguments.
-    pub(crate) fn total(&self) -> usize {
-        self.ranges.iter().map(|(start, end)| end - start).sum()
-    }
 }
 
 /// What the bytes so far are.

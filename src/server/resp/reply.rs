@@ -51,11 +51,6 @@ impl Replies {
         }
     }
 
-    /// Whether something came after the mark.
-    pub(crate) fn is_after(&self, mark: Mark) -> bool {
-        self.bytes.len() > mark.bytes
-    }
-
     /// Forgets what came after a mark.
     pub(crate) fn truncate(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
@@ -164,11 +159,6 @@ impl Replies {
 
     pub(crate) fn text(&mut self, text: &str) {
         self.bulk(text.as_bytes());
-    }
-
-    /// A bulk of a number's digits.
-    pub(crate) fn digits(&mut self, number: i64) {
-        self.bulk(Digits::of(number).as_bytes());
     }
 
     /// Text for people, of which version 3 says that it is plain text.

@@ -82,8 +82,6 @@ pub(crate) struct Session {
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) errors: u64,
-    /// Whether it may have caused notifications.
-    pub(crate) may_have_notified: bool,
 }
 
 impl Session {
@@ -105,7 +103,6 @@ impl Session {
             hits: 0,
             misses: 0,
             errors: 0,
-            may_have_notified: false,
         }
     }
 

@@ -83,13 +83,13 @@ pub(crate) fn unwatch(call: &mut Call<'_, '_>) -> Done {
 }
 
 /// The databases and keys that a queue needs.
-fn needs<'q>(queue: &'q Queue, mut db: u8) -> (Vec<u8>, Vec<(u8, &'q [u8])>) {
+fn needs<'q>(databases: &Databases, queue: &'q Queue, mut db: u8) -> (Vec<u8>, Vec<(u8, &'q [u8])>) {
     let (mut whole, mut keys) = (Vec::new(), Vec::new());
     for queued in &queue.commands {
         let args = queue.args(queued);
         match queued.command.name {
             "select" => db = database(args.at(1)).unwrap_or(db),
-            "flushall" => whole.extend(0..Databases::COUNT),
+            "flushall" => whole.extend(databases.written()),
             "swapdb" => whole.extend([args.at(1), args.at(2)].into_iter().filter_map(database)),
             _ if queued.command.is(Flags::WHOLE) => whole.push(db),
             _ => {}
@@ -114,7 +114,7 @@ pub(crate) fn exec(call: &mut Call<'_, '_>) -> Done {
         call.out.null_array();
         return Ok(());
     }
-    let (whole, mut keys) = needs(&queue, call.session.db);
+    let (whole, mut keys) = needs(&call.shared.databases, &queue, call.session.db);
     keys.extend(watches.keys());
     let is_heavy = !whole.is_empty() || keys.len() > 512 || queue.commands.iter().any(|q| q.command.is(Flags::HEAVY));
     let (shared, databases) = (call.shared, &call.shared.databases);
