@@ -95,7 +95,7 @@ def _load(server: Server, file: str, options: Namespace) -> None:
             parts[number] = beside
     show = None if options.quiet or not sys.stderr.isatty() else True
     for number, path in parts.items():
-        report = server.db(number).load(path, progress=show, escape=_escape(options))
+        report = server.db(number).load(path, progress=show)
         _core.log("info", f"loaded {report.rows:,} rows of {path} in {report.seconds:.2f} s")
 
 
@@ -105,16 +105,12 @@ def _save(server: Server, file: str, options: Namespace) -> None:
         store = server.db(number)
         # An empty database leaves no file, but does not leave an old one either.
         if number == 0 or len(store) or path.exists():
-            report = store.save(path, escape=_escape(options))
+            report = store.save(path)
             _core.log("info", f"saved {report.rows:,} rows to {path} in {report.seconds:.2f} s")
 
 
 def _part(file: str, number: int) -> Path:
     return Path(f"{file}.db{number}" if number else file)
-
-
-def _escape(options: Namespace) -> str | None:
-    return "backslash" if options.tsv == "backslash" else None
 
 
 def _until_told(server: Server, signals: Signals) -> None:
