@@ -15,6 +15,9 @@ fn main() {
     if env::var_os("CARGO_FEATURE_FAILPOINTS").is_some() {
         build.define("ATBR_FAILPOINTS", None);
     }
+    if env::var_os("CARGO_FEATURE_SERVER").is_some() {
+        build.file("cpp/decimal.cc");
+    }
     build
         .file("cpp/sparse_table.cc")
         .include("cpp")

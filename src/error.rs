@@ -30,6 +30,10 @@ pub enum Error {
     NothingToEvict,
     /// The operation is for stores without bounds.
     Bounded,
+    /// There are 16 databases. Holds the number that was asked for.
+    NoSuchDatabase(u8),
+    /// A panic has left the key's shard half changed.
+    Broken,
     /// A key is used under locks that were not taken for it.
     NotLocked,
     /// `incr` met a value that is not a decimal 64-bit integer.
@@ -122,6 +126,11 @@ impl fmt::Display for Error {
             ),
             Error::NothingToEvict => write!(f, "nothing to evict in the shard"),
             Error::Bounded => write!(f, "a bounded store does not take bulk loads"),
+            Error::NoSuchDatabase(db) => write!(f, "there is no database {db}; they are 0 to 15"),
+            Error::Broken => write!(
+                f,
+                "an internal error has broken the part of the store that the key is in; save what can be read, and start anew"
+            ),
             Error::NotLocked => write!(f, "the key is none of those whose shards were locked"),
             Error::NotAnInteger => write!(f, "value is not a decimal 64-bit integer"),
             Error::IntegerOverflow => {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::RwLockReadGuard;
 
 use super::block::Block;
+use super::events::Event;
 use super::record::ValueRef;
 use super::shard::Shard;
 use super::store::{Store, Wait};
@@ -164,7 +165,7 @@ impl Store {
             pairs,
             |pair| pair.0,
             |shard, order, (key, value)| {
-                new += usize::from(shard.set(self.cx(), order, key, value, ttl)?);
+                new += usize::from(shard.set(self.cx(), order, key, value, ttl, Event::Set)?);
                 Ok(())
             },
         )?;
@@ -181,7 +182,7 @@ impl Store {
             keys,
             |key| key,
             |shard, order, key| {
-                there += usize::from(shard.delete(self.cx(), order, key)?);
+                there += usize::from(shard.delete(self.cx(), order, key, Event::Del)?);
                 Ok(())
             },
         )?;

@@ -92,14 +92,14 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// None where nothing is bounded. `fixed` bytes are the store's before any entry.
-    pub(crate) fn new(limits: Limits, fixed: u64) -> Option<Bounds> {
+    /// None where nothing is bounded.
+    pub(crate) fn new(limits: Limits) -> Option<Bounds> {
         limits.are_set().then(|| Bounds {
             limits,
             // 1/128 for expired entries that wait for a callback, 1/128 for free chunks and indexes that are rebuilt.
             bytes_for_entries: limits.bytes - limits.bytes / 64,
             entries: AtomicU64::new(0),
-            bytes: AtomicU64::new(fixed),
+            bytes: AtomicU64::new(0),
         })
     }
 
@@ -191,10 +191,26 @@ impl Bounds {
         }
     }
 
-    /// Replaces both counts.
-    pub(crate) fn reset(&self, entries: u64, bytes: u64) {
-        self.entries.store(entries, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Forgets both counts.
+    pub(crate) fn reset(&self) {
+        self.entries.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts what a store holds.
+    pub(crate) fn add(&self, entries: u64, bytes: u64) {
+        self.entries.fetch_add(entries, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Ends [`Bounds::add`].
+    pub(crate) fn take_away(&self, entries: u64, bytes: u64) {
+        self.entries.fetch_sub(entries, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn give_bytes(&self, bytes: u64) {

@@ -1,49 +1,631 @@
-//! Sixteen databases, of which number 0 is a store that others may hold as well.
+//! Sixteen numbered stores with one seed and one budget of memory, as servers have them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 
-use super::store::{Options, Store};
-use crate::Result;
+use super::events::{Classes, Event, Notification, Notifier};
+use super::held::{Held, Wanted};
+use super::room::Kept;
+use super::scan::{Filter, Page};
+use super::shard::{Change, Entry};
+use super::store::{Store, Wait};
+use super::sync::lock_mutex;
+use super::table::try_reserve;
+use super::ttl::Ttl;
+use crate::{Error, Result, limits};
 
-/// Databases by number.
+/// Bits of a database's number.
+const BITS: u32 = 4;
+const COUNT: usize = 1 << BITS;
+
+/// Sixteen databases: number 0 is a store that was given, the others are made beside it at their first write.
+///
+/// Databases take each other's places by [`Databases::swap`]. A handle on a store stays with its data; whoever goes by the number calls
+/// [`Databases::read`] and [`Databases::with_locked`], which look again once they have their locks.
+///
+/// ```
+/// use std::sync::Arc;
+/// use atbr::engine::{Databases, Event, Options, Store, Ttl};
+/// let databases = Databases::new(Arc::new(Store::new(&Options::default())?))?;
+/// databases.with_locked(&[(0, b"key"), (3, b"key")], |locked| {
+///     locked.set(0, b"key", b"value", Ttl::Default, Event::Set)?;
+///     locked.set(3, b"key", b"copy", Ttl::Default, Event::CopyTo)
+/// })?;
+/// databases.swap(0, 3)?;
+/// let len = databases.read(0, b"key", |entry| entry.value.len())?;
+/// assert_eq!(len, Some(4));
+/// # Ok::<(), atbr::Error>(())
+/// ```
 pub struct Databases {
-    stores: RwLock<Vec<Option<Arc<Store>>>>,
+    /// The store that the others are made beside.
+    zero: Arc<Store>,
+    /// In the order of their making; which number is whose, `order` says.
+    stores: [OnceLock<Arc<Store>>; COUNT],
+    /// The place in `stores` of each number, four bits each. Changed under all locks of the two stores that it concerns.
+    order: AtomicU64,
+    /// Counts the changes of `order`.
+    generation: AtomicU64,
+    notifier: Arc<Notifier>,
+    /// Held by who makes a store, swaps two, or changes what is notified.
+    changes: Mutex<()>,
+    taking: Mutex<Taking>,
+}
+
+/// Events that were taken out of their shards, and are not handed out yet.
+#[derive(Default)]
+struct Taking {
+    events: Vec<Notification>,
 }
 
 impl Databases {
-    /// How many there are.
-    pub const COUNT: u8 = 16;
+    /// Number of databases.
+    pub const COUNT: u8 = COUNT as u8;
 
-    /// `zero` is number 0.
+    /// Databases of which number 0 is `zero`.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`].
+    /// [`Error::Closed`].
     pub fn new(zero: Arc<Store>) -> Result<Databases> {
-        let mut stores = vec![None; usize::from(Self::COUNT)];
-        stores[0] = Some(zero);
-        Ok(Databases {
-            stores: RwLock::new(stores),
+        if zero.is_closed() {
+            return Err(Error::Closed);
+        }
+        let order = (0..COUNT as u64).fold(0, |order, db| order | db << (db * u64::from(BITS)));
+        let databases = Databases {
+            zero: Arc::clone(&zero),
+            stores: [const { OnceLock::new() }; COUNT],
+            order: AtomicU64::new(order),
+            generation: AtomicU64::new(0),
+            notifier: Arc::default(),
+            changes: Mutex::new(()),
+            taking: Mutex::default(),
+        };
+        // It is empty.
+        let _ = databases.stores[0].set(zero);
+        Ok(databases)
+    }
+
+    /// Place in `stores` of a database.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`].
+    fn place(&self, db: u8) -> Result<usize> {
+        if db >= Self::COUNT {
+            return Err(Error::NoSuchDatabase(db));
+        }
+        Ok(self.place_of(db))
+    }
+
+    #[inline]
+    fn place_of(&self, db: u8) -> usize {
+        let order = self.order.load(Ordering::SeqCst);
+        (order >> (u32::from(db) * BITS)) as usize % COUNT
+    }
+
+    fn store(&self, db: u8) -> Result<Option<&Arc<Store>>> {
+        Ok(self.stores[self.place(db)?].get())
+    }
+
+    /// The store of a database; None where nothing was ever written there.
+    pub fn get(&self, db: u8) -> Option<Arc<Store>> {
+        self.store(db).ok().flatten().cloned()
+    }
+
+    /// The store of a database, made where nothing was ever written there.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], [`Error::OutOfMemory`].
+    pub fn get_or_make(&self, db: u8) -> Result<Arc<Store>> {
+        self.made(db).cloned()
+    }
+
+    fn made(&self, db: u8) -> Result<&Arc<Store>> {
+        let place = self.place(db)?;
+        match self.stores[place].get() {
+            Some(store) => Ok(store),
+            None => self.make(place, &lock_mutex(&self.changes)),
+        }
+    }
+
+    /// The store of a place, made where there is none; the lock says that `changes` is held.
+    #[cold]
+    fn make(
+        &self,
+        place: usize,
+        _changes: &parking_lot::MutexGuard<'_, ()>,
+    ) -> Result<&Arc<Store>> {
+        if self.stores[place].get().is_none() {
+            let store = self.zero.beside()?;
+            if self.notifier.classes() != Classes::NONE {
+                self.notify_in(&store, place, true)?;
+            }
+            let _ = self.stores[place].set(Arc::new(store));
+        }
+        self.stores[place].get().ok_or(Error::OutOfMemory)
+    }
+
+    /// Number of the store in a place.
+    fn db_of(&self, place: usize) -> u8 {
+        let is_it = |&db: &u8| self.place_of(db) == place;
+        (0..Self::COUNT).find(is_it).unwrap_or(0)
+    }
+
+    /// Numbers of the databases that were ever written.
+    pub fn written(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..Self::COUNT).filter(|&db| self.stores[self.place_of(db)].get().is_some())
+    }
+
+    /// How often databases took each other's places.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Calls `f` with the entry of a key, under its shard's read lock; None where it is missing. Nobody is told of a read. O(1)
+    /// expected. `f` must not call back into the databases.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], [`Error::Broken`].
+    #[inline]
+    pub fn read<R>(&self, db: u8, key: &[u8], f: impl FnOnce(Entry<'_>) -> R) -> Result<Option<R>> {
+        let mut f = Some(f);
+        loop {
+            let place = self.place(db)?;
+            let Some(store) = self.stores[place].get() else {
+                return Ok(None);
+            };
+            let found = store.with_entry(key, |entry| {
+                // Nobody exchanges a store of which a shard is locked.
+                let stays = self.place_of(db) == place;
+                let f = f.take_if(|_| stays)?;
+                Some(entry.map(f))
+            })?;
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Exchanges two databases, as one step for everybody else. Watches of keys that are in either are dirty. O(shards).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], [`Error::OutOfMemory`].
+    pub fn swap(&self, a: u8, b: u8) -> Result<()> {
+        let _changes = lock_mutex(&self.changes);
+        let places = (self.place(a)?, self.place(b)?);
+        if a == b {
+            return Ok(());
+        }
+        let (first, second) = (
+            self.make(places.0, &_changes)?,
+            self.make(places.1, &_changes)?,
+        );
+        let mut wanted = Wanted::default();
+        wanted.add_all(first)?;
+        wanted.add_all(second)?;
+        let mut held = wanted.lock()?;
+        self.exchange(&mut held, a, b)
+    }
+
+    /// Exchanges two databases of which all shards are held.
+    fn exchange(&self, held: &mut Held<'_>, a: u8, b: u8) -> Result<()> {
+        let (place_a, place_b) = (self.place(a)?, self.place(b)?);
+        let (Some(store_a), Some(store_b)) =
+            (self.stores[place_a].get(), self.stores[place_b].get())
+        else {
+            return Err(Error::NotLocked);
+        };
+        held.exchange_watches(store_a, store_b)?;
+        held.renumber(store_a, b)?;
+        held.renumber(store_b, a)?;
+        let (shift_a, shift_b) = (u32::from(a) * BITS, u32::from(b) * BITS);
+        let change = (place_a ^ place_b) as u64;
+        self.order
+            .fetch_xor(change << shift_a | change << shift_b, Ordering::SeqCst);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Calls `f` with the shards of all keys locked, so that what it does is one step for everybody else, at one moment of the
+    /// clock. Databases of the keys that were never written are made. `f` must not call the databases or their stores itself. O(keys log
+    /// keys), and what `f` does.
+    ///
+    /// In a bounded store room for a write is made in the shards that are held; it ends in [`Error::StoreFull`] where they have
+    /// nothing to evict.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`] and [`Error::OutOfMemory`] before `f` is called; else those of `f`, with what it did until then done.
+    pub fn with_locked<K: AsRef<[u8]>, R>(
+        &self,
+        keys: &[(u8, K)],
+        f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.with_all_locked(&[], keys, f)
+    }
+
+    /// As [`Databases::with_locked`], with all shards of the databases `dbs` locked, too.
+    ///
+    /// # Errors
+    /// As [`Databases::with_locked`].
+    pub fn with_all_locked<K: AsRef<[u8]>, R>(
+        &self,
+        dbs: &[u8],
+        keys: &[(u8, K)],
+        f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let generation = self.generation();
+            let mut wanted = Wanted::default();
+            for &db in dbs {
+                wanted.add_all(self.made(db)?)?;
+            }
+            for (db, key) in keys {
+                wanted.add_key(self.made(*db)?, key.as_ref())?;
+            }
+            let held = wanted.lock()?;
+            // Nobody exchanges a store of which a shard is held.
+            if self.generation() == generation {
+                return f(&mut LockedDatabases {
+                    databases: self,
+                    held,
+                });
+            }
+        }
+    }
+
+    /// Has `dirty` set when the key is changed, by whomever: written, deleted, expired, evicted, cleared, loaded, exchanged. The watch
+    /// ends when what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], [`Error::OutOfMemory`].
+    pub fn watch(
+        self: &Arc<Self>,
+        db: u8,
+        key: &[u8],
+        dirty: &Arc<AtomicBool>,
+    ) -> Result<WatchedKey> {
+        self.with_locked(&[(db, key)], |locked| {
+            let store = locked.store(db)?;
+            let mut copy = Vec::new();
+            super::table::try_copy(&mut copy, key)?;
+            locked.held.watch(store, key, dirty)?;
+            Ok(WatchedKey {
+                databases: Arc::clone(self),
+                db,
+                key: copy,
+                dirty: Arc::clone(dirty),
+            })
         })
     }
 
-    /// A database; None where nothing was ever written to it.
-    pub fn get(&self, db: u8) -> Option<Arc<Store>> {
-        self.stores.read().get(usize::from(db))?.clone()
-    }
-
-    /// A database, made where it is not there yet.
+    /// Has changes of these classes queued for [`Databases::take_events`] from now on. [`Classes::NONE`] ends it, and drops what waits.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`].
-    pub fn get_or_make(&self, db: u8) -> Result<Arc<Store>> {
-        let place = &mut self.stores.write()[usize::from(db)];
-        match place {
-            Some(store) => Ok(Arc::clone(store)),
-            None => Ok(Arc::clone(
-                place.insert(Arc::new(Store::new(&Options::default())?)),
-            )),
+    /// [`Error::OutOfMemory`].
+    pub fn set_notify(&self, classes: Classes) -> Result<()> {
+        let _changes = lock_mutex(&self.changes);
+        self.notifier.set_classes(classes);
+        for (place, store) in self.stores.iter().enumerate() {
+            if let Some(store) = store.get() {
+                self.notify_in(store, place, classes != Classes::NONE)?;
+            }
         }
+        if classes == Classes::NONE {
+            lock_mutex(&self.taking).events = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// The classes of events that are queued.
+    pub fn notifies(&self) -> Classes {
+        self.notifier.classes()
+    }
+
+    fn notify_in(&self, store: &Store, place: usize, on: bool) -> Result<()> {
+        for cell in store.cells() {
+            let mut shard = cell.lock.write();
+            // Asked under the lock, without which no number changes.
+            shard.notify(on.then(|| (&self.notifier, self.db_of(place))))?;
+        }
+        Ok(())
+    }
+
+    /// Names what is called when events have come after all were taken. It is called under a shard's lock, by any thread, and must
+    /// only take note.
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.notifier.set_waker(Arc::new(waker));
+    }
+
+    /// Events that found no room in their queues, which hold 16,384 each, and 64 MiB together.
+    pub fn dropped_events(&self) -> u64 {
+        self.notifier.dropped()
+    }
+
+    /// Appends the events to `out` that have happened by now, in the order in which they did. O(shards), and the events.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; events wait on then.
+    pub fn take_events(&self, out: &mut Vec<Notification>) -> Result<()> {
+        let mut taking = lock_mutex(&self.taking);
+        let events = &mut taking.events;
+        if let Some(end) = self.notifier.begin_taking() {
+            for store in self.stores.iter().filter_map(OnceLock::get) {
+                for cell in store.cells() {
+                    cell.lock.write().take_events(events)?;
+                }
+            }
+            events.sort_unstable_by_key(|event| event.stamp);
+            // Of those that came meanwhile, some may be missing: the next call finds them.
+            let ready = events.partition_point(|event| event.stamp < end);
+            try_reserve(out, ready)?;
+            out.extend(events.drain(..ready));
+        }
+        Ok(())
+    }
+
+    /// Whether a panic has left a shard half changed.
+    pub fn is_broken(&self) -> bool {
+        let mut stores = self.stores.iter().filter_map(OnceLock::get);
+        stores.any(|store| store.is_broken())
+    }
+}
+
+/// Writes of one key, under its shard's lock alone.
+impl Databases {
+    /// Runs one write in the store that is the database while the shard is locked. `work` answers [`Error::WouldBlock`] where
+    /// `stays` says that it no longer is.
+    fn write_one<R>(
+        &self,
+        db: u8,
+        mut work: impl FnMut(&Store, &dyn Fn() -> bool) -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let place = self.place(db)?;
+            let store = self.made(db)?;
+            match work(store, &|| self.place_of(db) == place) {
+                Err(Error::WouldBlock) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// As [`LockedDatabases::set`], for one key; a bounded store makes room anywhere.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], and those of [`Store::set_with`].
+    #[inline]
+    pub fn set(&self, db: u8, key: &[u8], value: &[u8], ttl: Ttl, event: Event) -> Result<bool> {
+        limits::check_key(key.len())?;
+        limits::check_value(value.len())?;
+        let len = key.len() + value.len();
+        self.write_one(db, |store, stays| {
+            store.write(key, len, Kept::Nothing, Wait::Block, |shard, order| {
+                if !stays() {
+                    return Err(Error::WouldBlock);
+                }
+                shard.set(store.cx(), order, key, value, ttl, event)
+            })
+        })
+    }
+
+    /// As [`LockedDatabases::delete`], for one key.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], and those of [`Store::delete`].
+    pub fn delete(&self, db: u8, key: &[u8], event: Event) -> Result<bool> {
+        self.write_one(db, |store, stays| {
+            store.reduce_as(key, Wait::Block, Some(event), |entry| {
+                if !stays() {
+                    return Err(Error::WouldBlock);
+                }
+                Ok((Change::Delete, entry.is_some()))
+            })
+        })
+    }
+
+    /// As [`LockedDatabases::modify_up_to`], for one key; a bounded store makes room anywhere.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDatabase`], and those of [`Store::modify`].
+    pub fn modify_up_to<'c, R>(
+        &self,
+        db: u8,
+        key: &[u8],
+        len: usize,
+        event: Option<Event>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        let mut decide = Some(decide);
+        self.write_one(db, |store, stays| {
+            store.modify_as(key, len, Wait::Block, event, |entry| {
+                if !stays() {
+                    return Err(Error::WouldBlock);
+                }
+                let decide = decide.take().ok_or(Error::NothingToEvict)?;
+                decide(entry)
+            })
+        })
+    }
+}
+
+/// A watch of a key; see [`Databases::watch`].
+pub struct WatchedKey {
+    databases: Arc<Databases>,
+    db: u8,
+    key: Vec<u8>,
+    dirty: Arc<AtomicBool>,
+}
+
+impl WatchedKey {
+    /// The database's number.
+    pub fn db(&self) -> u8 {
+        self.db
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl Drop for WatchedKey {
+    fn drop(&mut self) {
+        let (db, key) = (self.db, &self.key[..]);
+        // Without memory the shard keeps a watch that sets a flag which nobody reads.
+        let _ = self.databases.with_locked(&[(db, key)], |locked| {
+            let store = locked.store(db)?;
+            locked.held.unwatch(store, key, &self.dirty)
+        });
+    }
+}
+
+/// Shards of databases, locked: nobody else reads or writes their keys meanwhile.
+pub struct LockedDatabases<'d> {
+    databases: &'d Databases,
+    held: Held<'d>,
+}
+
+impl<'d> LockedDatabases<'d> {
+    fn store(&self, db: u8) -> Result<&'d Store> {
+        self.databases
+            .store(db)?
+            .map(|store| &**store)
+            .ok_or(Error::NotLocked)
+    }
+
+    /// The entry of a key.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`].
+    pub fn get(&mut self, db: u8, key: &[u8]) -> Result<Option<Entry<'_>>> {
+        let store = self.store(db)?;
+        self.held.get(store, key)
+    }
+
+    /// Writes a value and its time to live; true where the key is new. A time that has passed takes the key out instead.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], and those of [`Store::set_with`].
+    pub fn set(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        value: &[u8],
+        ttl: Ttl,
+        event: Event,
+    ) -> Result<bool> {
+        let store = self.store(db)?;
+        self.held.set(store, key, value, ttl, event)
+    }
+
+    /// Takes a key out; false where it was not there.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], and those of [`Store::delete`].
+    pub fn delete(&mut self, db: u8, key: &[u8], event: Event) -> Result<bool> {
+        let store = self.store(db)?;
+        self.held.delete(store, key, event)
+    }
+
+    /// As [`Store::modify_up_to`], told of as `event`; None: as what the change is.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], and those of [`Store::modify`].
+    pub fn modify_up_to<'c, R>(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        len: usize,
+        event: Option<Event>,
+        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+    ) -> Result<R> {
+        let store = self.store(db)?;
+        self.held.modify(store, key, len, event, decide)
+    }
+
+    /// Tells of something more that happened to a key.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`].
+    pub fn tell(&mut self, db: u8, key: &[u8], event: Event) -> Result<()> {
+        let store = self.store(db)?;
+        self.held.tell(store, key, event)
+    }
+
+    /// Whether a watched key was there when its watch began, and has expired since. Where it has been swept, the watch is dirty.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`].
+    pub fn has_lapsed(&mut self, watched: &WatchedKey) -> Result<bool> {
+        let store = self.store(watched.db)?;
+        self.held.has_lapsed(store, &watched.key, &watched.dirty)
+    }
+
+    /// The time of all that is done under these locks, in milliseconds since 1970 as databases count it: the wall clock of when number
+    /// 0 was made, and what has passed since.
+    pub fn unix_now(&self) -> u64 {
+        self.databases.unix_now()
+    }
+
+    /// Number of entries, of which some may have expired; 0 for a database that was never written. Needs all of its shards.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`].
+    pub fn len(&mut self, db: u8) -> Result<u64> {
+        let store = self.store(db)?;
+        self.held.len(store)
+    }
+
+    /// As [`Store::scan`]. Needs all shards of the database.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], and those of [`Store::scan`].
+    pub fn scan(
+        &mut self,
+        db: u8,
+        cursor: u64,
+        filter: &Filter,
+        count: usize,
+        values: bool,
+        page: &mut Page,
+    ) -> Result<u64> {
+        let store = self.store(db)?;
+        self.held.scan(store, cursor, filter, count, values, page)
+    }
+
+    /// As [`Store::random_key`]. Needs all shards of the database.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], and those of [`Store::random_key`].
+    pub fn random_key(&mut self, db: u8, key: &mut Vec<u8>) -> Result<bool> {
+        let store = self.store(db)?;
+        self.held.random_key(store, key)
+    }
+
+    /// Takes all entries out. Needs all shards of the database.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`].
+    pub fn clear(&mut self, db: u8) -> Result<()> {
+        let store = self.store(db)?;
+        self.held.clear(store)
+    }
+
+    /// As [`Databases::swap`]. Needs all shards of both.
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], [`Error::NoSuchDatabase`].
+    pub fn swap(&mut self, a: u8, b: u8) -> Result<()> {
+        if a == b {
+            return self.store(a).map(drop);
+        }
+        self.databases.exchange(&mut self.held, a, b)
+    }
+}
+
+impl Databases {
+    /// The time in milliseconds since 1970, as databases count it: the wall clock of when number 0 was made, and what has passed since.
+    pub fn unix_now(&self) -> u64 {
+        self.zero.unix_now()
     }
 }

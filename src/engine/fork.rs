@@ -3,7 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -18,12 +18,24 @@ struct Entry(*const Inner);
 // SAFETY: an entry is dereferenced only while the registry is locked, and removed before its store goes.
 unsafe impl Send for Entry {}
 
+/// In the order in which they were registered.
 static STORES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 static HANDLERS: Once = Once::new();
 
 /// A store's place in the registry.
 #[derive(Default)]
-pub(crate) struct Registered(AtomicUsize);
+pub(crate) struct Registered {
+    at: AtomicUsize,
+    serial: AtomicU64,
+}
+
+impl Registered {
+    /// Says which of two stores was registered first. Locks of several stores are taken in this order, as forks do.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+}
 
 /// Installs the fork handlers, once. The first store does it; who may fork while another thread makes the first store
 /// calls this before.
@@ -38,18 +50,23 @@ pub fn prepare_for_forks() {
 pub(crate) fn register(store: &Inner) -> Result<()> {
     prepare_for_forks();
     let mut stores = lock_mutex(&STORES);
-    store.registered.0.store(stores.len(), Ordering::Relaxed);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    store.registered.serial.store(serial, Ordering::Relaxed);
+    store.registered.at.store(stores.len(), Ordering::Relaxed);
     try_push(&mut stores, Entry(store))
 }
 
 pub(crate) fn unregister(store: &Inner) {
     let mut stores = lock_mutex(&STORES);
-    let at = store.registered.0.load(Ordering::Relaxed);
-    stores.swap_remove(at);
-    if let Some(moved) = stores.get(at) {
+    let at = store.registered.at.load(Ordering::Relaxed);
+    stores.remove(at);
+    let moved = stores.len() > at;
+    for (at, moved) in stores.iter().enumerate().skip(at) {
         // SAFETY: registered stores are alive.
-        unsafe { (*moved.0).registered.0.store(at, Ordering::Relaxed) };
-        drop(stores);
+        unsafe { (*moved.0).registered.at.store(at, Ordering::Relaxed) };
+    }
+    drop(stores);
+    if moved {
         sweeper::look_again();
     }
 }
@@ -99,6 +116,14 @@ extern "C" fn prepare() {
 fn release(child: bool) {
     // SAFETY: `prepare` of this fork locked the registry, so its data are this thread's.
     let stores = unsafe { &*STORES.data_ptr() };
+    if child {
+        for entry in stores {
+            // SAFETY: registered stores are alive.
+            if let Some(bounds) = unsafe { &(*entry.0).cx.bounds } {
+                bounds.reset();
+            }
+        }
+    }
     for entry in stores {
         // SAFETY: as in `prepare`, which holds what is released here.
         unsafe {

@@ -9,8 +9,10 @@ mod batch;
 mod block;
 mod bounds;
 mod bulk;
+mod cell;
 mod clock;
 mod databases;
+mod events;
 mod expired;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
@@ -20,6 +22,7 @@ mod ffi;
 mod fork;
 mod glob;
 mod hash;
+mod held;
 mod index;
 mod locked;
 mod ops;
@@ -38,16 +41,19 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod ttl;
+mod upkeep;
 mod wheel;
 #[cfg(test)]
 mod whole;
+mod writes;
 
 pub use batch::Batch;
 pub use block::{Block, BorrowedBlock};
 pub use bounds::{Limits, MIN_BYTES, OnFull};
 pub use bulk::{BulkLoad, BulkWriter, Merged};
 pub use clock::{Clock, ManualClock};
-pub use databases::Databases;
+pub use databases::{Databases, LockedDatabases, WatchedKey};
+pub use events::{Classes, Event, Notification};
 pub use expired::{Expired, Watch, on_unwatched};
 pub use fork::prepare_for_forks;
 pub use glob::Glob;

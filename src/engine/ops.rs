@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::events::Event;
 use super::record::ValueRef;
 use super::shard::Change;
 use super::store::{Store, Wait};
@@ -20,7 +21,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotAnInteger`], [`Error::IntegerOverflow`], and those of [`Store::set_with`].
     pub fn incr(&self, key: &[u8], delta: i64, initial: i64, ttl: Ttl, wait: Wait) -> Result<i64> {
-        self.modify(key, wait, |entry| {
+        self.modify_as(key, 0, wait, Some(Event::IncrBy), |entry| {
             let created = entry.is_none();
             let old = entry.map_or(Ok(initial), |e| parse_integer(e.value.as_slice()))?;
             let new = old.checked_add(delta).ok_or(Error::IntegerOverflow)?;

@@ -2,10 +2,11 @@
 
 use std::thread;
 
-use super::bounds::{Bounds, ROOM_OF_A_WRITE};
+use super::bounds::ROOM_OF_A_WRITE;
+use super::cell::Cell;
 use super::record;
 use super::shard::{Made, Shard, Spared};
-use super::store::{Cell, Store, Wait};
+use super::store::{Store, Wait};
 use super::sweeper;
 use super::sync::LONGEST_SLEEP;
 use super::table::Sparse;
@@ -140,7 +141,7 @@ impl Store {
         patience: &mut u32,
         mut make: impl FnMut(&mut Shard<Sparse>, bool, Spared<'_>) -> Made,
     ) -> Result<()> {
-        if !self.cx().bounds.as_ref().is_some_and(Bounds::evicts) {
+        if !self.cx().bounds.as_ref().is_some_and(|b| b.evicts()) {
             return Err(Error::StoreFull);
         }
         let own = self.cells().iter().position(|c| std::ptr::eq(c, cell));

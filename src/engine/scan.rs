@@ -1,14 +1,17 @@
 //! Iteration in pages, by a stateless cursor in hash order: an entry that is there throughout is seen exactly
 //! once, whatever grows, splits or shrinks meanwhile. A page locks one shard at a time, and only for itself.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher as _};
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use super::block::Block;
 use super::glob::Glob;
 use super::record::ValueRef;
-use super::shard;
+use super::shard::{self, Context, Shard};
 use super::store::Store;
-use super::table::try_reserve;
+use super::table::{Sparse, try_reserve};
 use crate::Result;
 
 /// Which entries a scan returns.
@@ -112,6 +115,61 @@ impl Page {
         self.entries.clear();
         self.shared_bytes = 0;
     }
+
+    /// Adds entries of one shard at and after a cursor; returns the next one within the shard.
+    pub(super) fn add(
+        &mut self,
+        cx: &Context,
+        shard: &Shard<Sparse>,
+        from: u32,
+        filter: &Filter,
+        values: bool,
+    ) -> Result<Option<u32>> {
+        let mut outcome = Ok(());
+        let mut next = None;
+        if shard.len() > 0 {
+            next = shard.scan(cx, from, BUCKETS, |key, found: shard::Entry<'_>| {
+                if outcome.is_ok() && filter.accepts(key) {
+                    let value = values.then_some(found.value);
+                    outcome = self.push(key, value, found.time_left);
+                }
+            });
+        }
+        outcome.map(|()| next)
+    }
+
+    /// Fills the page from `shards` shards, of which `add` adds some entries at a time; returns the next cursor.
+    pub(super) fn fill(
+        &mut self,
+        cursor: u64,
+        shards: usize,
+        count: usize,
+        mut add: impl FnMut(&mut Page, usize, u32) -> Result<Option<u32>>,
+    ) -> Result<u64> {
+        self.clear();
+        let mut number = (cursor >> 32) as usize;
+        let mut from = cursor as u32;
+        let mut looked_at = 0;
+        while number < shards {
+            match add(self, number, from)? {
+                Some(next) => from = next,
+                None => {
+                    number += 1;
+                    from = 0;
+                }
+            }
+            looked_at += u64::from(BUCKETS);
+            let full =
+                self.len() >= count.max(1) || self.bytes.len() + self.shared_bytes >= PAGE_BYTES;
+            if full || looked_at >= MOST_BUCKETS {
+                break;
+            }
+        }
+        if number >= shards {
+            return Ok(0);
+        }
+        Ok((number as u64) << 32 | u64::from(from))
+    }
 }
 
 /// Bytes after which a page ends, shared ones included, so that who copies a page does not copy much.
@@ -136,46 +194,61 @@ impl Store {
         values: bool,
         page: &mut Page,
     ) -> Result<u64> {
-        page.clear();
-        let mut number = (cursor >> 32) as usize;
-        let mut from = cursor as u32;
-        let mut looked_at = 0;
-        while let Some(cell) = self.cells().get(number) {
-            let shard = cell.lock.read();
-            let mut next = Some(from);
-            let mut outcome = Ok(());
-            if shard.len() == 0 {
-                next = None;
-            } else {
-                next = next.and_then(|from| {
-                    shard.scan(self.cx(), from, BUCKETS, |key, found: shard::Entry<'_>| {
-                        if outcome.is_ok() && filter.accepts(key) {
-                            let value = values.then_some(found.value);
-                            outcome = page.push(key, value, found.time_left);
-                        }
-                    })
-                });
-            }
-            outcome?;
-            looked_at += u64::from(BUCKETS);
-            match next {
-                Some(next) => from = next,
-                None => {
-                    number += 1;
-                    from = 0;
-                }
-            }
-            let full =
-                page.len() >= count.max(1) || page.bytes.len() + page.shared_bytes >= PAGE_BYTES;
-            if full || looked_at >= MOST_BUCKETS {
-                break;
-            }
-        }
-        if number >= self.cells().len() {
-            return Ok(0);
-        }
-        Ok((number as u64) << 32 | u64::from(from))
+        page.fill(cursor, self.cells().len(), count, |page, number, from| {
+            let shard = self.cells()[number].lock.read();
+            page.add(self.cx(), &shard, from, filter, values)
+        })
     }
+
+    /// Copies the key of an entry into `key`, any of them with about the same chance; false where there is none. O(1) expected,
+    /// and O(shards).
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub fn random_key(&self, key: &mut Vec<u8>) -> Result<bool> {
+        let lens = |number: usize| self.cells()[number].len.load(Ordering::Relaxed);
+        random_key(self.cells().len(), lens, key, |page, number, from| {
+            let shard = self.cells()[number].lock.read();
+            page.add(self.cx(), &shard, from, &Filter::default(), false)
+        })
+    }
+}
+
+/// Picks a shard by its length and a place in it by chance, and one of the entries there; goes on from there where there is none.
+pub(super) fn random_key(
+    shards: usize,
+    len_of: impl Fn(usize) -> u64,
+    key: &mut Vec<u8>,
+    mut add: impl FnMut(&mut Page, usize, u32) -> Result<Option<u32>>,
+) -> Result<bool> {
+    let random = || RandomState::new().build_hasher().finish();
+    let total: u64 = (0..shards).map(&len_of).sum();
+    let mut wanted = if total == 0 { 0 } else { random() % total };
+    let beyond = |&number: &usize| {
+        let len = len_of(number);
+        let is_it = wanted < len;
+        wanted = wanted.saturating_sub(len);
+        is_it
+    };
+    let first = (0..shards).find(beyond).unwrap_or(0);
+    let mut page = Page::default();
+    let mut from = Some(random() as u32);
+    // The first shard once more at the end, from its beginning.
+    for step in 0..=shards {
+        let number = (first + step) % shards;
+        while let Some(at) = from {
+            from = add(&mut page, number, at)?;
+            if !page.is_empty() {
+                key.clear();
+                let found = page.key(random() as usize % page.len());
+                try_reserve(key, found.len())?;
+                key.extend_from_slice(found);
+                return Ok(true);
+            }
+        }
+        from = Some(0);
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::store::{Cell, Store};
+use super::cell::Cell;
+use super::store::Store;
 
 /// Figures of a store, each of some moment of the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

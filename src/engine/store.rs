@@ -1,25 +1,25 @@
 //! The store: shards behind locks. It decides which shard a key is in and how long to wait for its lock;
 //! what happens inside a shard is the shard's.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::RwLockWriteGuard;
 
 use super::bounds::{Bounds, Limits};
+use super::cell::{Cell, Due};
 use super::clock::Clock;
-use super::expired::{Expired, ExpiredQueue, Watch};
+use super::expired::ExpiredQueue;
 use super::fork;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::pool::Pool;
 use super::record::ValueRef;
-use super::room::Kept;
-use super::shard::{Change, Context, Entry, Popped, Shard, Spared};
+use super::shard::{Context, Entry, Shard};
 use super::sweeper;
-use super::sync::Lock;
 use super::table::{Sparse, try_box, try_reserve_exact};
 use super::ttl::{Time, Ttl};
-use crate::{Error, Result, limits};
+use crate::Result;
 
 /// How to make a store.
 #[derive(Clone, Debug)]
@@ -74,110 +74,13 @@ pub enum Found<R> {
     Value(R),
 }
 
-/// A shard, its lock, and counters that share its cache lines.
-#[repr(align(128))]
-pub(crate) struct Cell {
-    pub(crate) lock: Lock<Shard<Sparse>>,
-    pub(crate) len: AtomicU64,
-    pub(crate) attached: AtomicU64,
-    pub(crate) detached: AtomicU64,
-    /// Look-ups in batches.
-    pub(crate) batched: AtomicU64,
-    /// Look-ups of all kinds that found nothing.
-    pub(crate) misses: AtomicU64,
-    /// When the shard's wheel has to be looked at, in the store's time.
-    pub(crate) next_due: AtomicU64,
-    /// The sweeper has begun to compact the shard.
-    pub(crate) unfinished: AtomicBool,
-}
-
-/// When a shard's wheel has to be looked at, and whether that was news.
-#[must_use]
-#[derive(Clone, Copy)]
-pub(crate) struct Due {
-    at: u64,
-    is_new: bool,
-}
-
-impl Due {
-    pub(crate) const NEVER: Due = Due {
-        at: u64::MAX,
-        is_new: false,
-    };
-
-    pub(crate) fn earlier(self, other: Due) -> Due {
-        Due {
-            at: self.at.min(other.at),
-            is_new: self.is_new || other.is_new,
-        }
-    }
-}
-
-impl Cell {
-    const fn new() -> Cell {
-        Cell {
-            lock: Lock::new(Shard::new()),
-            len: AtomicU64::new(0),
-            attached: AtomicU64::new(0),
-            detached: AtomicU64::new(0),
-            batched: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            next_due: AtomicU64::new(u64::MAX),
-            unfinished: AtomicBool::new(false),
-        }
-    }
-
-    fn read(&self, wait: Wait) -> Result<RwLockReadGuard<'_, Shard<Sparse>>> {
-        match wait {
-            Wait::Block => Ok(self.lock.read()),
-            Wait::Try => self.lock.try_read().ok_or(Error::WouldBlock),
-        }
-    }
-
-    pub(crate) fn write(&self, wait: Wait) -> Result<RwLockWriteGuard<'_, Shard<Sparse>>> {
-        match wait {
-            Wait::Block => Ok(self.lock.write()),
-            Wait::Try => self.lock.try_write().ok_or(Error::WouldBlock),
-        }
-    }
-
-    /// Publishes the number of entries after a write, and when the shard's wheel has to be looked at.
-    pub(crate) fn publish(&self, shard: &Shard<Sparse>) -> Due {
-        self.len.store(shard.len(), Ordering::Relaxed);
-        let at = shard.next_due();
-        let is_new = at != self.next_due.load(Ordering::Relaxed);
-        if is_new {
-            self.next_due.store(at, Ordering::SeqCst);
-        }
-        Due { at, is_new }
-    }
-
-    /// Whether the shard has no entry, as far as was published.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
-    }
-
-    #[inline]
-    fn count(&self, detached: bool, found: bool) {
-        let counter = if detached {
-            &self.detached
-        } else {
-            &self.attached
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        if !found {
-            self.misses.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// What stays at one address while the store lives, for the fork handlers.
 pub(crate) struct Inner {
     pub(crate) cx: Context,
     pub(crate) cells: Box<[Cell]>,
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
     /// Where `pop_any` goes on: shard above, order hash below.
-    pop_cursor: AtomicU64,
+    pub(crate) pop_cursor: AtomicU64,
     pub(crate) registered: fork::Registered,
     /// Who keeps the store from going: the sweeper, for a moment.
     pub(crate) pins: AtomicUsize,
@@ -207,7 +110,8 @@ impl Inner {
         self.on_system_clock(at)
     }
 
-    /// Counts anew what the bounds know, in the child of a fork: what other threads had taken in advance is of no use here.
+    /// Adds what the store holds to what the bounds know, which was forgotten, in the child of a fork: what other threads had
+    /// taken in advance is of no use here.
     ///
     /// # Safety
     /// All shards are locked by the thread that forked this process, which is the only one.
@@ -220,7 +124,7 @@ impl Inner {
                 entries += shard.len();
                 bytes += shard.bytes();
             }
-            bounds.reset(entries, bytes as u64);
+            bounds.add(entries, bytes as u64);
         }
     }
 
@@ -232,7 +136,7 @@ impl Inner {
         }
     }
 
-    fn end_use_of_sweeper(&self) {
+    pub(crate) fn end_use_of_sweeper(&self) {
         if self.uses_sweeper.swap(false, Ordering::SeqCst) {
             sweeper::end_use();
         }
@@ -272,6 +176,37 @@ impl Store {
         let limits = options.limits;
         limits.check()?;
         let time = Time::new(options.clock.clone(), options.ttl)?;
+        let bounds = Bounds::new(limits).map(Arc::new);
+        Self::with_parts(placer, time, limits, bounds, options.sweeps)
+    }
+
+    /// An empty store whose keys have the same places, whose time is the same, and whose entries count in the same bounds.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(crate) fn beside(&self) -> Result<Store> {
+        let cx = self.cx();
+        let limits = cx
+            .bounds
+            .as_ref()
+            .map_or_else(Limits::default, |b| b.limits());
+        let bounds = cx.bounds.clone();
+        Self::with_parts(
+            cx.placer,
+            cx.time.clone(),
+            limits,
+            bounds,
+            self.inner.sweeps,
+        )
+    }
+
+    fn with_parts(
+        placer: Placer,
+        time: Time,
+        limits: Limits,
+        bounds: Option<Arc<Bounds>>,
+        sweeps: bool,
+    ) -> Result<Store> {
         let mut cells = Vec::new();
         try_reserve_exact(&mut cells, 1 << placer.shard_bits())?;
         cells.resize_with(1 << placer.shard_bits(), Cell::new);
@@ -283,10 +218,9 @@ impl Store {
                 *cell.lock.get_mut() = shard;
             }
         }
-        let bounds = Bounds::new(limits, fixed as u64);
         let most_expired = bounds
             .as_ref()
-            .map_or(usize::MAX, Bounds::bytes_for_expired);
+            .map_or(usize::MAX, |bounds| bounds.bytes_for_expired());
         let inner = try_box(Inner {
             cx: Context {
                 pool: match limits.bytes {
@@ -304,11 +238,14 @@ impl Store {
             registered: fork::Registered::default(),
             pins: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
-            sweeps: options.sweeps,
+            sweeps,
             uses_sweeper: AtomicBool::new(false),
             unreturned: AtomicU64::new(0),
         })?;
         fork::register(&inner)?;
+        if let Some(bounds) = &inner.cx.bounds {
+            bounds.add(0, fixed as u64);
+        }
         Ok(Store { inner })
     }
 
@@ -326,7 +263,12 @@ impl Store {
     }
 
     pub(crate) fn is_bounded_in_bytes(&self) -> bool {
-        self.cx().bounds.as_ref().is_some_and(Bounds::bounds_bytes)
+        self.cx().bounds.as_ref().is_some_and(|b| b.bounds_bytes())
+    }
+
+    /// Says which of two stores was made first.
+    pub(crate) fn serial(&self) -> u64 {
+        self.inner.registered.serial()
     }
 
     pub(crate) fn cells(&self) -> &[Cell] {
@@ -355,6 +297,23 @@ impl Store {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
         Ok(shard.get(self.cx(), order, key).map(f))
+    }
+
+    /// As [`Store::read`], with all of the entry, or None.
+    #[inline]
+    pub(super) fn with_entry<R>(
+        &self,
+        key: &[u8],
+        f: impl FnOnce(Option<Entry<'_>>) -> R,
+    ) -> Result<R> {
+        let (cell, order) = self.place(key);
+        let shard = cell.read(Wait::Block)?;
+        Ok(f(shard.get_entry(self.cx(), order, key)))
+    }
+
+    /// The time in milliseconds since 1970, as the store counts it: the wall clock of when it was made, and what has passed since.
+    pub fn unix_now(&self) -> u64 {
+        self.cx().time.unix_now()
     }
 
     /// As [`Store::read`], and counts a look-up as made with the GIL released (`detached`) or held. `f` may decline
@@ -439,7 +398,7 @@ impl Store {
 
     /// After a fork: what has to be swept may be in other shards than the one that is used first.
     #[inline]
-    fn resume_sweeping(&self) {
+    pub(crate) fn resume_sweeping(&self) {
         if self.inner.uses_sweeper.load(Ordering::Relaxed) {
             sweeper::ensure_running();
         }
@@ -460,338 +419,6 @@ impl Store {
             sweeper::ensure_running();
         }
     }
-
-    /// Writes a value with the store's default time to live; true where the key is new. O(1) expected, amortized; the work of
-    /// one call is bounded.
-    ///
-    /// # Errors
-    /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::OutOfMemory`], [`Error::ArenaFull`],
-    /// [`Error::Closed`], [`Error::WouldBlock`]; the store is then as it was.
-    pub fn set(&self, key: &[u8], value: &[u8], wait: Wait) -> Result<bool> {
-        self.set_with(key, value, Ttl::Default, wait)
-    }
-
-    /// As [`Store::set`], with a time to live.
-    ///
-    /// # Errors
-    /// As [`Store::set`], and [`Error::TtlOutOfRange`].
-    pub fn set_with(&self, key: &[u8], value: &[u8], ttl: Ttl, wait: Wait) -> Result<bool> {
-        limits::check_key(key.len())?;
-        limits::check_value(value.len())?;
-        let len = key.len() + value.len();
-        self.write(key, len, Kept::Nothing, wait, |shard, order| {
-            shard.set(self.cx(), order, key, value, ttl)
-        })
-    }
-
-    /// Takes a key out; false where it was not there. O(1) expected, amortized.
-    ///
-    /// # Errors
-    /// [`Error::Closed`], [`Error::WouldBlock`].
-    pub fn delete(&self, key: &[u8], wait: Wait) -> Result<bool> {
-        let (cell, order) = self.place(key);
-        let mut shard = cell.write(wait)?;
-        let there = shard.delete(self.cx(), order, key)?;
-        self.finish(cell, shard, 0);
-        Ok(there)
-    }
-
-    /// Reads, decides and writes as one step under the shard's write lock. `decide` sees the entry (None
-    /// where the key is missing) and must not call back into the store; its error is passed on, and nothing
-    /// is written then.
-    ///
-    /// # Errors
-    /// As [`Store::set_with`], and those of `decide`.
-    pub fn modify<'c, R>(
-        &self,
-        key: &[u8],
-        wait: Wait,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
-    ) -> Result<R> {
-        self.modify_up_to(key, 0, wait, decide)
-    }
-
-    /// As [`Store::modify`], for a change that may leave a value of up to `len` bytes; a store that is bounded in bytes makes
-    /// room for it first.
-    ///
-    /// # Errors
-    /// As [`Store::modify`].
-    pub fn modify_up_to<'c, R>(
-        &self,
-        key: &[u8],
-        len: usize,
-        wait: Wait,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
-    ) -> Result<R> {
-        limits::check_key(key.len())?;
-        let mut decide = Some(decide);
-        self.write(key, key.len() + len, Kept::Key, wait, |shard, order| {
-            shard.modify(self.cx(), order, key, |entry| {
-                // Asked once: what is tried again has not come this far.
-                let decide = decide.take().ok_or(Error::NothingToEvict)?;
-                decide(entry)
-            })
-        })
-    }
-
-    /// As [`Store::modify`], for a change that needs no room: it takes the entry out, or its expiry away, or does nothing.
-    ///
-    /// # Errors
-    /// As [`Store::modify`], without those of a store that is full.
-    pub fn reduce<'c, R>(
-        &self,
-        key: &[u8],
-        wait: Wait,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
-    ) -> Result<R> {
-        limits::check_key(key.len())?;
-        let (cell, order) = self.place(key);
-        let mut shard = cell.write(wait)?;
-        let result = shard.modify(self.cx(), order, key, decide);
-        self.finish(cell, shard, 0);
-        result
-    }
-
-    /// Runs one write of a key; in a bounded store with room for a record of `len` bytes.
-    #[inline(always)]
-    fn write<R>(
-        &self,
-        key: &[u8],
-        len: usize,
-        kept: Kept,
-        wait: Wait,
-        mut work: impl FnMut(&mut Shard<Sparse>, u32) -> Result<R>,
-    ) -> Result<R> {
-        let (cell, order) = self.place(key);
-        if self.cx().bounds.is_some() {
-            let spared = match kept {
-                Kept::Nothing => Spared::None,
-                Kept::Key => Spared::Key(order, key),
-            };
-            let mut work = |shard: &mut _| work(shard, order);
-            return self.write_bounded(cell, len, spared, wait, &mut work);
-        }
-        let mut shard = cell.write(wait)?;
-        let result = work(&mut shard, order)?;
-        self.finish(cell, shard, 0);
-        Ok(result)
-    }
-
-    /// Takes out all entries that have expired, and returns how many. The background thread does so all the time; after this
-    /// call [`Store::len`] is exact. O(entries that have expired).
-    ///
-    /// # Errors
-    /// [`Error::Closed`].
-    pub fn expire(&self) -> Result<u64> {
-        self.expire_while(&mut || true)
-    }
-
-    /// As [`Store::expire`]; asks `go_on` now and then, with no lock held.
-    ///
-    /// # Errors
-    /// As [`Store::expire`]; [`Error::Cancelled`] where `go_on` said no, with some of the entries taken out.
-    pub fn expire_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<u64> {
-        self.check_open()?;
-        let mut cancelled = false;
-        let expired = sweeper::sweep_exactly(&self.inner, &mut || {
-            cancelled = cancelled || !go_on();
-            !cancelled
-        });
-        if cancelled {
-            return Err(Error::Cancelled);
-        }
-        Ok(expired)
-    }
-
-    /// Whether to keep entries that expire for [`Store::take_expired`]. Up to 65,536 entries and 64 MiB are kept; what
-    /// comes beyond is counted in [`super::Stats`] and lost. A change lets go who waits.
-    pub fn watch_expired(&self, watch: Watch) {
-        if watch == Watch::Off || !self.is_closed() {
-            self.cx().expired.watch(watch);
-        }
-    }
-
-    /// Takes at most `most` of the entries that have expired, in no particular order, waiting so long for the first of them.
-    /// One thread may wait at a time. None at once unless [`Watch::On`] was asked for.
-    pub fn take_expired(&self, most: usize, timeout: std::time::Duration) -> Vec<Expired> {
-        self.cx().expired.take(most, timeout)
-    }
-
-    /// Takes any entry out; None where there is none. O(1) amortized until the store is empty.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Closed`].
-    pub fn pop_any(&self) -> Result<Option<Popped>> {
-        let cursor = self.inner.pop_cursor.load(Ordering::Relaxed);
-        let shards = self.cells().len();
-        let (first, mut from) = ((cursor >> 32) as usize, cursor as u32);
-        // The first shard is visited again at the end, from its start.
-        for step in 0..=shards {
-            let number = (first + step) % shards;
-            let cell = &self.cells()[number];
-            if cell.len.load(Ordering::Relaxed) > 0 {
-                let mut shard = cell.lock.write();
-                if let Some(popped) = shard.pop_from(self.cx(), from)? {
-                    self.finish(cell, shard, 0);
-                    let next = (number as u64) << 32 | u64::from(popped.order);
-                    self.inner.pop_cursor.store(next, Ordering::Relaxed);
-                    return Ok(Some(popped));
-                }
-            }
-            from = 0;
-        }
-        self.check_open().map(|()| None)
-    }
-
-    /// Number of entries; while other threads write, of some moment of the call for each shard. O(shards).
-    pub fn len(&self) -> usize {
-        self.resume_sweeping();
-        let lens = self.cells().iter().map(|c| c.len.load(Ordering::Relaxed));
-        let most = self
-            .cx()
-            .bounds
-            .as_ref()
-            .map_or(u64::MAX, Bounds::most_entries);
-        // Read one after the other while entries come and go, lengths may add up to more than there ever were.
-        lens.sum::<u64>().min(most) as usize
-    }
-
-    /// Number of shards.
-    pub fn shards(&self) -> usize {
-        self.cells().len()
-    }
-
-    /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.resume_sweeping();
-        self.cells()
-            .iter()
-            .all(|c| c.len.load(Ordering::Relaxed) == 0)
-    }
-
-    /// Takes all entries out, a shard at a time, and gives their memory back.
-    ///
-    /// # Errors
-    /// [`Error::Closed`].
-    pub fn clear(&self) -> Result<()> {
-        self.clear_while(&mut || true)
-    }
-
-    /// As [`Store::clear`]; asks `go_on` now and then, with no lock held.
-    ///
-    /// # Errors
-    /// As [`Store::clear`]; [`Error::Cancelled`] where `go_on` said no, with some of the shards cleared.
-    pub fn clear_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
-        self.check_open()?;
-        self.clear_shards(Shard::clear, go_on)
-    }
-
-    fn clear_shards(
-        &self,
-        clear: impl Fn(&mut Shard<Sparse>, &Context),
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<()> {
-        for cell in self.cells() {
-            let mut shard = cell.lock.write();
-            clear(&mut shard, self.cx());
-            self.finish(cell, shard, 0);
-            check(go_on)?;
-        }
-        self.cx().pool.trim(&mut || true);
-        Ok(())
-    }
-
-    /// Makes room in the index for so many entries more, so that adding them moves none. A store that is bounded in bytes
-    /// keeps them for entries, and makes none.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Closed`].
-    pub fn reserve(&self, additional: usize) -> Result<()> {
-        self.reserve_while(additional, &mut || true)
-    }
-
-    /// As [`Store::reserve`]; asks `go_on` now and then, with no lock held.
-    ///
-    /// # Errors
-    /// As [`Store::reserve`]; [`Error::Cancelled`] where `go_on` said no.
-    pub fn reserve_while(&self, additional: usize, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
-        self.check_open()?;
-        if self.is_bounded_in_bytes() {
-            return Ok(());
-        }
-        let share = additional.div_ceil(self.cells().len());
-        for cell in self.cells() {
-            cell.lock.write().reserve(self.cx(), share)?;
-            check(go_on)?;
-        }
-        Ok(())
-    }
-
-    /// Moves live records together and gives free memory back to the system. In steps: no shard is locked
-    /// for longer than it takes to copy a few chunks, or to rebuild its part of the index.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Closed`]; what was done until then stays done.
-    pub fn compact(&self) -> Result<()> {
-        self.compact_while(&mut || true)
-    }
-
-    /// As [`Store::compact`]; asks `go_on` now and then, with no lock held.
-    ///
-    /// # Errors
-    /// As [`Store::compact`]; [`Error::Cancelled`] where `go_on` said no.
-    pub fn compact_while(&self, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
-        const CHUNKS_AT_A_TIME: u32 = 16;
-        self.check_open()?;
-        for cell in self.cells() {
-            let steps = cell.lock.read().compact_steps();
-            for first in (0..steps).step_by(CHUNKS_AT_A_TIME as usize) {
-                let mut shard = cell.lock.write();
-                for chunk in first..(first + CHUNKS_AT_A_TIME).min(steps) {
-                    shard.compact_chunk(self.cx(), chunk)?;
-                }
-                self.finish(cell, shard, 0);
-                check(go_on)?;
-            }
-            let mut shard = cell.lock.write();
-            shard.compact_index(self.cx())?;
-            self.finish(cell, shard, 0);
-            check(go_on)?;
-        }
-        self.cx().pool.trim(&mut || true);
-        super::ffi::trim_malloc();
-        Ok(())
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.is_closed() {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Frees the entries. Reads find nothing from now on, and writes end in [`Error::Closed`].
-    pub fn close(&self) {
-        self.inner.closed.store(true, Ordering::Release);
-        self.watch_expired(Watch::Off);
-        // Not cancelled, so it does not fail.
-        let _ = self.clear_shards(Shard::close, &mut || true);
-        self.inner.end_use_of_sweeper();
-    }
-
-    /// Whether [`Store::close`] was called.
-    pub fn is_closed(&self) -> bool {
-        self.inner.closed.load(Ordering::Acquire)
-    }
-}
-
-fn check(go_on: &mut dyn FnMut() -> bool) -> Result<()> {
-    if go_on() {
-        Ok(())
-    } else {
-        Err(Error::Cancelled)
-    }
 }
 
 impl Drop for Store {
@@ -802,8 +429,16 @@ impl Drop for Store {
             thread::yield_now();
         }
         self.inner.end_use_of_sweeper();
+        let (mut entries, mut bytes) = (0, size_of_val(&self.inner.cells[..]));
         for cell in &mut self.inner.cells {
-            cell.lock.get_mut().dispose();
+            let shard = cell.lock.get_mut();
+            entries += shard.len();
+            bytes += shard.bytes();
+            shard.dispose();
+        }
+        if let Some(bounds) = &self.inner.cx.bounds {
+            // Other stores may count in them.
+            bounds.take_away(entries, bytes as u64);
         }
     }
 }

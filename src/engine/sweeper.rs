@@ -10,9 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::alarm::{Alarm, LOOKING};
+use super::cell::Cell;
 use super::clock;
 use super::fork;
-use super::store::{Cell, Inner};
+use super::store::Inner;
 use super::wheel;
 
 /// No longer at a time: sleeping does not see that the machine was suspended, which the clock does.

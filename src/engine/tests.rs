@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::cell::Cell;
 use super::clock::{Clock, ManualClock};
+use super::events::Event;
 use super::expired::ExpiredQueue;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::index::{Index, Keys, MAX_GROUPS, Merged, Resolve};
@@ -12,7 +14,6 @@ use super::pool::{CHUNK, Pages, Pool};
 use super::record::{self, Expiry, InWheel, Parsed, ValueRef};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
-use super::store::Cell;
 use super::table::{GROUP, GroupImage, Sparse, TOMBSTONE, Table};
 use super::ttl::{Time, Ttl};
 use crate::Result;
@@ -381,13 +382,16 @@ fn answer<T: Table>(
 ) -> Result<String> {
     let order = cx.placer.place(key).order;
     Ok(match op {
-        0..=2 => format!("{:?}", shard.set(cx, order, key, value, Ttl::Default)?),
+        0..=2 => format!(
+            "{:?}",
+            shard.set(cx, order, key, value, Ttl::Default, Event::Set)?
+        ),
         3 => {
             let ttl = Ttl::Millis(1 + value.len() as u64 * 40);
-            format!("{:?}", shard.set(cx, order, key, value, ttl)?)
+            format!("{:?}", shard.set(cx, order, key, value, ttl, Event::Set)?)
         }
-        4..=5 => format!("{:?}", shard.delete(cx, order, key)?),
-        6 => shard.modify(cx, order, key, |old| {
+        4..=5 => format!("{:?}", shard.delete(cx, order, key, Event::Del)?),
+        6 => shard.modify(cx, order, key, None, |old| {
             Ok((
                 Change::Append(value),
                 format!("{:?}", old.map(|e| e.value.as_slice().to_vec())),

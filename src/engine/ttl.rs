@@ -1,5 +1,7 @@
 //! What a write does with an entry's time to live, and the time of one store.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::clock::Clock;
 use crate::{Result, limits};
 
@@ -11,14 +13,22 @@ pub enum Ttl {
     Default,
     /// It never expires.
     Never,
-    /// It expires after so many milliseconds.
+    /// It expires after so many milliseconds, ten years at most.
     Millis(u64),
+    /// It expires so many milliseconds after the beginning of 1970. What has passed then is taken out at once.
+    At(i64),
 }
 
+/// In the place of a deadline: it has passed.
+pub(crate) const OVER: u64 = u64::MAX;
+
 /// The time of a store: milliseconds since it was made.
+#[derive(Clone)]
 pub(crate) struct Time {
     clock: Clock,
     epoch: u64,
+    /// What the wall clock said at the epoch, in milliseconds since 1970. Later jumps of it move nothing.
+    unix: u64,
     default: Ttl,
 }
 
@@ -32,9 +42,11 @@ impl Time {
             limits::check_ttl(ttl)?;
         }
         let epoch = clock.now();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Time {
             clock,
             epoch,
+            unix: unix.map_or(0, |since| since.as_millis() as u64),
             default,
         })
     }
@@ -44,24 +56,32 @@ impl Time {
         self.clock.now().saturating_sub(self.epoch)
     }
 
-    /// Whether a deadline of [`Time::deadline`] has passed.
-    #[inline]
-    pub(crate) fn is_over(&self, deadline: u64) -> bool {
-        deadline != 0 && deadline <= self.now()
+    /// The time in milliseconds since 1970.
+    pub(crate) fn unix_now(&self) -> u64 {
+        self.unix + self.now()
     }
 
-    /// When an entry that is written now expires; 0: never. At least 1, because a ttl is.
+    /// A deadline in milliseconds since 1970; None for one that never comes.
+    pub(crate) fn to_unix(&self, deadline: u64) -> Option<u64> {
+        (deadline != 0).then(|| self.unix + deadline)
+    }
+
+    /// When an entry that is written now expires; 0: never; [`OVER`]: it has. At least 1 otherwise, because a ttl is.
     ///
     /// # Errors
     /// [`crate::Error::TtlOutOfRange`].
     #[inline]
     pub(crate) fn deadline(&self, ttl: Ttl) -> Result<u64> {
-        Ok(self.deadline_and_now(ttl)?.0)
+        Ok(self.deadline_and_now(ttl, || self.now())?.0)
     }
 
     /// As [`Time::deadline`], and what the time is where it was read: that takes as long as a third of a write.
     #[inline]
-    pub(crate) fn deadline_and_now(&self, ttl: Ttl) -> Result<(u64, Option<u64>)> {
+    pub(crate) fn deadline_and_now(
+        &self,
+        ttl: Ttl,
+        now: impl FnOnce() -> u64,
+    ) -> Result<(u64, Option<u64>)> {
         let ttl = if ttl == Ttl::Default {
             self.default
         } else {
@@ -71,15 +91,17 @@ impl Time {
             Ttl::Default | Ttl::Never => Ok((0, None)),
             Ttl::Millis(ttl) => {
                 limits::check_ttl(ttl)?;
-                let now = self.now();
-                Ok(((now + ttl).min(limits::LAST_DEADLINE), Some(now)))
+                let now = now();
+                Ok((now + ttl, Some(now)))
+            }
+            Ttl::At(unix) => {
+                let now = now();
+                let deadline = unix as i128 - i128::from(self.unix);
+                let is_over = deadline <= i128::from(now);
+                let deadline = (deadline.max(0) as u64).min(limits::LAST_DEADLINE);
+                Ok((if is_over { OVER } else { deadline }, Some(now)))
             }
         }
-    }
-
-    /// Milliseconds from now to a deadline; None for one that never comes.
-    pub(crate) fn left(&self, deadline: u64) -> Option<u64> {
-        (deadline != 0).then(|| deadline.saturating_sub(self.now()))
     }
 
     /// A deadline on the system's clock, for who sleeps until then; 0 or far away where the clock is another one.

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -89,19 +89,18 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
 
 /// An error that says what the file is if it is not a regular one.
 pub(crate) fn must_be_regular(metadata: &std::fs::Metadata) -> io::Result<()> {
-    let kind = metadata.file_type();
-    if kind.is_file() {
-        return Ok(());
-    }
-    if kind.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    let message = if kind.is_fifo() {
-        "is a pipe, not a regular file"
-    } else if kind.is_socket() {
-        "is a socket, not a regular file"
-    } else {
-        "is a device, not a regular file"
+    must_be_regular_mode(metadata.mode() as libc::mode_t)
+}
+
+/// As [`must_be_regular`], by the mode.
+pub(crate) fn must_be_regular_mode(mode: libc::mode_t) -> io::Result<()> {
+    let message = match mode & libc::S_IFMT {
+        libc::S_IFREG => return Ok(()),
+        libc::S_IFDIR => return Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        libc::S_IFLNK => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
+        libc::S_IFIFO => "is a pipe, not a regular file",
+        libc::S_IFSOCK => "is a socket, not a regular file",
+        _ => "is a device, not a regular file",
     };
     Err(os_error::with_message(libc::EINVAL, message))
 }

@@ -3,6 +3,6 @@
 pub mod mapped;
 pub mod memory;
 pub mod os_error;
-mod replace;
+pub(crate) mod replace;
 mod sigbus;
 pub mod tsv;

@@ -70,7 +70,9 @@ fn start_error(error: StartError) -> PyErr {
     let message = error.to_string();
     match error {
         StartError::Unprotected { .. } => PyValueError::new_err(message),
-        StartError::Port { source, .. } | StartError::Runtime(source) => os_error(&source, message),
+        StartError::Port { source, .. }
+        | StartError::DataFolder { source, .. }
+        | StartError::Runtime(source) => os_error(&source, message),
     }
 }
 
@@ -185,8 +187,7 @@ impl PyServer {
     #[getter]
     fn running(&self, py: Python<'_>) -> bool {
         gil::detach(py, || {
-            self.with_running(|server| !server.is_shutting_down())
-                == Some(true)
+            self.with_running(|server| !server.is_shutting_down()) == Some(true)
         })
     }
 

@@ -52,6 +52,13 @@ pub enum StartError {
         /// The address that was to be bound.
         address: SocketAddr,
     },
+    /// The data folder cannot be opened.
+    DataFolder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The runtime did not start.
     Runtime(io::Error),
 }
@@ -74,6 +81,9 @@ impl fmt::Display for StartError {
                 f,
                 "{flag} at {address} can be reached from other machines and needs --password-file or --token-file; or listen at 127.0.0.1"
             ),
+            StartError::DataFolder { path, source } => {
+                write!(f, "cannot open {} (--data-dir): {source}", path.display())
+            }
             StartError::Runtime(source) => write!(f, "cannot start the server: {source}"),
         }
     }
@@ -82,7 +92,9 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Port { source, .. } | StartError::Runtime(source) => Some(source),
+            StartError::Port { source, .. }
+            | StartError::DataFolder { source, .. }
+            | StartError::Runtime(source) => Some(source),
             StartError::Unprotected { .. } => None,
         }
     }

@@ -19,7 +19,11 @@ pub fn start(level: &str, format: &str) -> Result<(), String> {
     let started = match format {
         "text" => tracing::subscriber::set_global_default(lines.with_ansi(false).finish()),
         "json" => tracing::subscriber::set_global_default(
-            lines.json().flatten_event(true).with_current_span(false).finish(),
+            lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .finish(),
         ),
         _ => return Err(format!("there is no log format {format:?}")),
     };

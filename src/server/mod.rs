@@ -4,15 +4,18 @@
 mod config;
 mod connections;
 mod descriptors;
+pub(crate) mod files;
 pub(crate) mod http;
 mod listen;
 #[cfg(feature = "python")]
 pub(crate) mod log;
+pub(crate) mod offload;
 pub(crate) mod resp;
 mod secrets;
 mod shared;
 mod shutdown;
 mod stats;
+mod strangers;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -77,7 +80,7 @@ impl Server {
             }
         }
         Ok(Server {
-            shared: Arc::new(Shared::new(config, secrets, databases)),
+            shared: Arc::new(Shared::new(config, secrets, databases)?),
             listeners,
             runtime: None,
             http,

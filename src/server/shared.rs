@@ -6,10 +6,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::config::Config;
 use super::connections::Connections;
 use super::descriptors::Descriptors;
+use super::files::DataFolder;
+use super::http::Http;
+use super::listen::StartError;
+use super::offload::Offload;
 use super::resp::Resp;
 use super::secrets::Secrets;
 use super::shutdown::Shutdown;
 use super::stats::Stats;
+use super::strangers::Strangers;
 use crate::engine::Databases;
 
 /// One for a server, in an `Arc` that every connection holds.
@@ -24,16 +29,45 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// Milliseconds since 1970 when the server started.
     pub(crate) started_unix: u64,
+    /// Clients that have not shown a secret.
+    pub(crate) strangers: Strangers,
+    /// Work that takes long.
+    pub(crate) offload: Offload,
+    /// Where clients may load from and save to; None: nowhere.
+    pub(crate) files: Option<DataFolder>,
+    /// What the connections of HTTP share.
+    pub(crate) http: Http,
     /// What the connections of the Redis protocol share.
     pub(crate) resp: Resp,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, secrets: Secrets, databases: Arc<Databases>) -> Shared {
+    /// # Errors
+    /// [`StartError::DataFolder`].
+    pub(crate) fn new(
+        config: Config,
+        secrets: Secrets,
+        databases: Arc<Databases>,
+    ) -> Result<Shared, StartError> {
+        let files = match &config.data_dir {
+            None => None,
+            Some(path) => {
+                let hidden = secrets.files().iter().chain(&config.secret_files);
+                let folder = DataFolder::open(path, hidden.cloned().collect());
+                Some(folder.map_err(|source| StartError::DataFolder {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+        };
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        Shared {
+        Ok(Shared {
+            strangers: Strangers::default(),
+            offload: Offload::new(),
+            files,
+            http: Http::new(&config),
             resp: Resp::new(&config),
             config,
             secrets,
@@ -44,6 +78,6 @@ impl Shared {
             shutdown: Shutdown::default(),
             started: Instant::now(),
             started_unix: since_1970.as_millis() as u64,
-        }
+        })
     }
 }

@@ -9,10 +9,11 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+use super::cell::Cell;
 use super::pool::{CHUNK, Pool};
 use super::record::{Expiry, InWheel};
 use super::shard::{Gain, Keep};
-use super::store::{Cell, Store};
+use super::store::Store;
 use super::sync::lock_mutex;
 use super::table::{try_reserve, try_reserve_exact};
 use super::ttl::Ttl;

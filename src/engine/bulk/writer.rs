@@ -3,10 +3,11 @@
 use super::CHUNK_BITS;
 use crate::engine::arena::OpenChunk;
 use crate::engine::block::Block;
+use crate::engine::cell::Cell;
 use crate::engine::pool::{CHUNK, Chunk, Pages, Pool};
 use crate::engine::record::{self, Expiry, Parsed, ValueRef};
 use crate::engine::shard::Gain;
-use crate::engine::store::{Cell, Store};
+use crate::engine::store::Store;
 use crate::engine::table::try_reserve;
 use crate::{Result, limits};
 

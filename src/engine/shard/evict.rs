@@ -5,7 +5,7 @@
 use super::ghost::Ghost;
 use super::{Context, Shard};
 use crate::engine::arena::{Arena, Queue};
-use crate::engine::bounds::Bounds;
+use crate::engine::events::Event;
 use crate::engine::index::{Found, Index};
 use crate::engine::table::{Table, try_box};
 use crate::{Error, Result};
@@ -122,7 +122,7 @@ impl<T: Table> Shard<T> {
         {
             return true;
         }
-        cx.bounds.as_ref().is_none_or(Bounds::take_entry)
+        cx.bounds.as_ref().is_none_or(|b| b.take_entry())
     }
 
     /// Takes the place of one entry for a new key, evicting where there is none; returns the queue for its record.
@@ -291,15 +291,19 @@ impl<T: Table> Shard<T> {
             debug_assert!(false, "every live record is in the index");
             return false;
         };
-        self.evict_found(cx, found);
+        self.evict_found(cx, order, found);
         true
     }
 
-    fn evict_found(&mut self, cx: &Context, found: Found) {
+    fn evict_found(&mut self, cx: &Context, order: u32, found: Found) {
         let record = self.arena.record(found.offset);
-        let live = !cx.time.is_over(record.expiry.deadline);
+        let live = !self.is_over(cx, record.expiry.deadline);
         let freed = record.len + record.value.block_len();
-        let told = self.tell_expired(cx, found, live);
+        if live && let Some(observers) = &mut self.observers {
+            let record = self.arena.record(found.offset);
+            observers.tell(order, record.key, Event::Evicted);
+        }
+        let told = self.tell_expired(cx, order, found, live);
         self.remove(cx, found);
         told.count(cx, &mut self.expirations);
         if let Some(eviction) = &mut self.eviction {
@@ -310,7 +314,7 @@ impl<T: Table> Shard<T> {
 
     /// Takes out a few entries that have expired; says whether there were any.
     pub(crate) fn expire_some(&mut self, cx: &Context) -> bool {
-        let now = cx.time.now();
+        let now = self.now(cx);
         while self.next_due() <= now {
             let swept = self.sweep(cx, now);
             if swept.expired > 0 || !swept.more {

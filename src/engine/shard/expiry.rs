@@ -8,6 +8,7 @@
 use super::{ArenaKeys, Context, Shard};
 use crate::Result;
 use crate::engine::arena::Arena;
+use crate::engine::events::Event;
 use crate::engine::expired::Told;
 use crate::engine::index::{Found, Keys};
 use crate::engine::record::{Expiry, InWheel};
@@ -190,7 +191,7 @@ impl<T: Table> Shard<T> {
         if deadline == 0 {
             return Ok(());
         }
-        let now = cx.time.now();
+        let now = self.now(cx);
         self.expiring(cx)?.even(now).reserve(deadline, rows)
     }
 
@@ -315,7 +316,7 @@ impl<T: Table> Shard<T> {
         let mut expired = 0;
         for &hash in hashes.iter() {
             while let Some(found) = self.find_expired(cx, hash, now) {
-                let told = self.tell_expired(cx, found, false);
+                let told = self.tell_expired(cx, hash, found, false);
                 self.remove(cx, found);
                 told.count(cx, &mut self.expirations);
                 expired += 1;
@@ -357,12 +358,27 @@ impl<T: Table> Shard<T> {
     }
 
     /// What the expiry callback is to be told of an entry that is not `live` any more and goes now.
-    pub(super) fn tell_expired(&self, cx: &Context, found: Found, live: bool) -> Told {
+    pub(super) fn take_expired(&self, cx: &Context, found: Found, live: bool) -> Told {
         if live {
             return Told::Nothing;
         }
         let record = self.arena.record(found.offset);
         cx.expired.told(record.key, record.value.as_slice())
+    }
+
+    /// As [`Shard::take_expired`], and tells of it.
+    pub(super) fn tell_expired(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        found: Found,
+        live: bool,
+    ) -> Told {
+        if !live && let Some(observers) = &mut self.observers {
+            let record = self.arena.record(found.offset);
+            observers.tell(order, record.key, Event::Expired);
+        }
+        self.take_expired(cx, found, live)
     }
 
     /// Enters records into the wheel for which there was no memory before.

@@ -2,6 +2,7 @@
 
 use super::{Context, Keep, Shard};
 use crate::engine::arena::{Arena, OpenChunk};
+use crate::engine::events::Event;
 use crate::engine::index::{Keys, Merged, Resolve};
 use crate::engine::table::Table;
 use crate::{Error, Result};
@@ -40,12 +41,16 @@ impl<T: Table> Shard<T> {
         gain: Gain,
         keep: Keep,
     ) -> Result<Merged> {
+        let places = self.watched_places()?;
+        self.tell_loaded(cx, items, keep);
+        let now = self.now(cx);
         let Shard { index, arena, .. } = self;
         arena.count_blocks(gain.blocks, gain.block_bytes);
         let mut context = MergeContext {
             arena,
             cx,
             keep,
+            now,
             lost: Gain::default(),
             gone: 0,
         };
@@ -60,12 +65,51 @@ impl<T: Table> Shard<T> {
         self.expirations += gone;
         merged.new += gone;
         merged.old -= gone;
+        self.tell_replaced(&places);
         while let Some(victim) = self.arena.next_victim() {
             if self.evacuate(cx, victim).is_err() {
                 break;
             }
         }
         outcome.map(|()| merged)
+    }
+
+    /// Queues what a merge is going to do, where anybody wants to know.
+    fn tell_loaded(&mut self, cx: &Context, items: &[u64], keep: Keep) {
+        if !self.notifies() {
+            return;
+        }
+        for item in items {
+            let (order, offset) = ((item >> 32) as u32, *item as u32);
+            let record = self.arena.record(offset);
+            let expires = record.expiry.expires();
+            let old = self
+                .find(order, record.key)
+                .map(|f| self.arena.record(f.offset).expiry);
+            let is_over = old.is_some_and(|expiry| self.is_over(cx, expiry.deadline));
+            let is_live = old.is_some() && !is_over;
+            let Shard {
+                arena,
+                observers: Some(observers),
+                ..
+            } = self
+            else {
+                return;
+            };
+            let key = arena.record(offset).key;
+            if is_over {
+                observers.tell(order, key, Event::Expired);
+            }
+            if !is_live {
+                observers.tell(order, key, Event::New);
+            } else if keep == Keep::First {
+                continue;
+            }
+            observers.tell(order, key, Event::Set);
+            if expires {
+                observers.tell(order, key, Event::Expire);
+            }
+        }
     }
 }
 
@@ -87,6 +131,7 @@ struct MergeContext<'s> {
     arena: &'s mut Arena,
     cx: &'s Context,
     keep: Keep,
+    now: u64,
     lost: Gain,
     /// Records that had expired before they were replaced.
     gone: u64,
@@ -108,7 +153,8 @@ impl Resolve for MergeContext<'_> {
     }
 
     fn keep(&mut self, old: u32, new: u32) -> u32 {
-        let over = self.cx.time.is_over(self.arena.record(old).expiry.deadline);
+        let deadline = self.arena.record(old).expiry.deadline;
+        let over = deadline != 0 && deadline <= self.now;
         let (kept, gone) = match self.keep {
             Keep::First if !over => (old, new),
             _ => (new, old),

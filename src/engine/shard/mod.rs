@@ -5,14 +5,17 @@ mod evict;
 mod expiry;
 mod ghost;
 mod loading;
+mod observe;
 #[cfg(test)]
 mod tests;
 mod write;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::arena::Arena;
 use super::bounds::Bounds;
+use super::events::Event;
 use super::expired::ExpiredQueue;
 use super::hash::Placer;
 use super::index::{Found, Index, Keys};
@@ -26,6 +29,7 @@ use evict::Eviction;
 pub(crate) use evict::{Made, Spared};
 use expiry::Expiring;
 pub(crate) use loading::Gain;
+use observe::Observers;
 
 /// What a read-modify-write sees of an entry.
 pub struct Entry<'a> {
@@ -33,6 +37,8 @@ pub struct Entry<'a> {
     pub value: ValueRef<'a>,
     /// Milliseconds until it expires; None: never.
     pub time_left: Option<u64>,
+    /// When it expires, in milliseconds since 1970; None: never.
+    pub expires_at: Option<u64>,
 }
 
 /// What a read-modify-write does with the entry.
@@ -68,7 +74,7 @@ pub(crate) struct Context {
     pub(crate) time: Time,
     pub(crate) expired: ExpiredQueue,
     /// None where nothing is bounded.
-    pub(crate) bounds: Option<Bounds>,
+    pub(crate) bounds: Option<Arc<Bounds>>,
 }
 
 impl Context {
@@ -104,7 +110,16 @@ pub(crate) struct Shard<T> {
     /// Of a bounded store's shard.
     eviction: Option<Box<Eviction>>,
     closed: bool,
+    /// A change has begun and not ended. Whoever finds it so under a lock of their own knows that a panic ended it.
+    changing: bool,
+    /// None while nobody is told of changes.
+    observers: Option<Box<Observers>>,
+    /// The time for all that is done under one lock; [`MOVING`]: it is read anew each time.
+    fixed_now: u64,
 }
+
+/// In the place of a time: it moves on.
+const MOVING: u64 = u64::MAX;
 
 /// An entry that was taken out.
 #[derive(Debug)]
@@ -154,6 +169,49 @@ impl<T: Table> Shard<T> {
             expirations: 0,
             eviction: None,
             closed: false,
+            changing: false,
+            observers: None,
+            fixed_now: MOVING,
+        }
+    }
+
+    /// Whether a panic has left the shard half changed.
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.changing
+    }
+
+    /// Stops the time for what is done from here on, or lets it go on.
+    pub(crate) fn fix_time(&mut self, now: Option<u64>) {
+        self.fixed_now = now.unwrap_or(MOVING);
+    }
+
+    #[inline]
+    fn now(&self, cx: &Context) -> u64 {
+        if self.fixed_now == MOVING {
+            cx.time.now()
+        } else {
+            self.fixed_now
+        }
+    }
+
+    /// Whether a deadline has passed.
+    #[inline]
+    fn is_over(&self, cx: &Context, deadline: u64) -> bool {
+        deadline != 0 && deadline <= self.now(cx)
+    }
+
+    /// Milliseconds until a deadline; None for one that never comes.
+    fn left(&self, cx: &Context, deadline: u64) -> Option<u64> {
+        (deadline != 0).then(|| deadline.saturating_sub(self.now(cx)))
+    }
+
+    fn entry<'a>(&self, cx: &Context, record: Record<'a>) -> Entry<'a> {
+        let deadline = record.expiry.deadline;
+        Entry {
+            value: record.value,
+            time_left: self.left(cx, deadline),
+            expires_at: cx.time.to_unix(deadline),
         }
     }
 
@@ -187,7 +245,7 @@ impl<T: Table> Shard<T> {
             }
             same
         })?;
-        let record = hit.filter(|record| !cx.time.is_over(record.expiry.deadline))?;
+        let record = hit.filter(|record| !self.is_over(cx, record.expiry.deadline))?;
         Some((record, found.offset))
     }
 
@@ -199,6 +257,14 @@ impl<T: Table> Shard<T> {
         Some(record.value)
     }
 
+    /// The entry of a key, which counts as a use of it.
+    #[inline]
+    pub(crate) fn get_entry(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Entry<'_>> {
+        let (record, offset) = self.look_up_at(cx, order, key)?;
+        self.visit(offset);
+        Some(self.entry(cx, record))
+    }
+
     #[inline]
     pub(crate) fn contains(&self, cx: &Context, order: u32, key: &[u8]) -> bool {
         self.look_up(cx, order, key).is_some()
@@ -207,7 +273,7 @@ impl<T: Table> Shard<T> {
     /// Milliseconds until the key's entry expires; None inside: never.
     pub(crate) fn time_left(&self, cx: &Context, order: u32, key: &[u8]) -> Option<Option<u64>> {
         let record = self.look_up(cx, order, key)?;
-        Some(cx.time.left(record.expiry.deadline))
+        Some(self.left(cx, record.expiry.deadline))
     }
 }
 
@@ -244,10 +310,10 @@ impl<T: Table> Shard<T> {
         let keys = self.keys(cx);
         self.index.scan(from, buckets, &keys, |offset, _| {
             let record = self.arena.record(offset);
-            let time_left = cx.time.left(record.expiry.deadline);
-            if time_left != Some(0) {
-                let value = record.value;
-                visit(record.key, Entry { value, time_left });
+            let key = record.key;
+            let entry = self.entry(cx, record);
+            if entry.time_left != Some(0) {
+                visit(key, entry);
             }
         })
     }
@@ -259,7 +325,7 @@ impl<T: Table> Shard<T> {
             return Err(Error::Closed);
         }
         // Read once: what is found alive is popped, not expired, and has some time left.
-        let now = cx.time.now();
+        let now = self.now(cx);
         let mut next = Some(from);
         let mut first = None;
         while let (Some(from), None) = (next, first) {
@@ -282,6 +348,7 @@ impl<T: Table> Shard<T> {
         let time_left = (deadline != 0).then(|| deadline - now);
         let before = self.work;
         if let Some(found) = self.find(order, &key) {
+            self.tell(order, &key, Event::Del);
             self.remove(cx, found);
             self.finish_write(cx, before);
         }
@@ -306,6 +373,7 @@ impl<T: Table> Shard<T> {
     /// Takes everything out, and gives the memory back.
     pub(crate) fn clear(&mut self, cx: &Context) {
         cx.give_entries(self.entries);
+        self.tell_all_gone();
         let index = &self.index;
         self.arena.clear(&cx.pool, |visit| index.for_each(visit));
         *self = Shard {
@@ -315,6 +383,8 @@ impl<T: Table> Shard<T> {
             expirations: self.expirations,
             eviction: self.eviction.take(),
             index: self.index.emptied(),
+            observers: self.observers.take(),
+            fixed_now: self.fixed_now,
             ..Shard::new()
         };
     }

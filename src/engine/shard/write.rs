@@ -2,10 +2,11 @@
 
 use super::{Change, Context, Entry, Shard, Work};
 use crate::engine::arena::Queue;
+use crate::engine::events::Event;
 use crate::engine::index::Found;
 use crate::engine::record::{Expiry, ValueRef};
 use crate::engine::table::{Table, try_copy, try_reserve_exact};
-use crate::engine::ttl::Ttl;
+use crate::engine::ttl::{OVER, Ttl};
 use crate::{Error, Result, limits};
 
 /// A key's entry, as a write finds it.
@@ -14,6 +15,28 @@ struct Old {
     /// Whether it is there for the caller: it has not expired.
     live: bool,
     expiry: Expiry,
+}
+
+/// What an event is where the deadline that it sets has passed.
+fn when_over(event: Event) -> Event {
+    match event {
+        Event::Set | Event::Expire => Event::Del,
+        other => other,
+    }
+}
+
+impl Change<'_> {
+    /// What it does, in a word.
+    fn event(&self) -> Event {
+        match self {
+            Change::Keep => Event::Silent,
+            Change::Put(_) | Change::Set(..) => Event::Set,
+            Change::Append(_) => Event::Append,
+            Change::Expire(Ttl::Never) => Event::Persist,
+            Change::Expire(_) => Event::Expire,
+            Change::Delete => Event::Del,
+        }
+    }
 }
 
 impl<T: Table> Shard<T> {
@@ -26,7 +49,7 @@ impl<T: Table> Shard<T> {
         }
         let found = self.find(order, key);
         let expiry = found.map_or(Expiry::NEVER, |f| self.arena.record(f.offset).expiry);
-        let over = expiry.expires() && expiry.deadline <= now.unwrap_or_else(|| cx.time.now());
+        let over = expiry.expires() && expiry.deadline <= now.unwrap_or_else(|| self.now(cx));
         Ok(Old {
             found,
             live: found.is_some() && !over,
@@ -42,13 +65,39 @@ impl<T: Table> Shard<T> {
         key: &[u8],
         value: &[u8],
         ttl: Ttl,
+        event: Event,
     ) -> Result<bool> {
-        let (deadline, now) = cx.time.deadline_and_now(ttl)?;
+        let (deadline, now) = self.deadline_and_now(cx, ttl)?;
         let old = self.old(cx, order, key, now)?;
         let before = self.work;
-        self.put(cx, order, key, value, deadline, &old)?;
+        if deadline == OVER {
+            self.remove_old(cx, order, key, &old, when_over(event));
+        } else {
+            self.put(cx, order, key, value, deadline, &old, event)?;
+        }
         self.finish_write(cx, before);
         Ok(!old.live)
+    }
+
+    /// As [`Time::deadline_and_now`], at the time of this lock.
+    ///
+    /// [`Time::deadline_and_now`]: crate::engine::ttl::Time::deadline_and_now
+    #[inline]
+    fn deadline_and_now(&self, cx: &Context, ttl: Ttl) -> Result<(u64, Option<u64>)> {
+        cx.time.deadline_and_now(ttl, || self.now(cx))
+    }
+
+    /// Takes out what a write replaces by an entry whose time is over already.
+    fn remove_old(&mut self, cx: &Context, order: u32, key: &[u8], old: &Old, event: Event) {
+        let Some(found) = old.found else {
+            return;
+        };
+        let told = self.tell_expired(cx, order, found, old.live);
+        if old.live {
+            self.tell(order, key, event);
+        }
+        self.remove(cx, found);
+        told.count(cx, &mut self.expirations);
     }
 
     fn put(
@@ -59,13 +108,16 @@ impl<T: Table> Shard<T> {
         value: &[u8],
         deadline: u64,
         old: &Old,
+        event: Event,
     ) -> Result<()> {
         let Some(found) = old.found else {
-            return self.insert(cx, order, key, value, deadline);
+            self.insert(cx, order, key, value, deadline)?;
+            self.tell_put(order, key, event, true, deadline);
+            return Ok(());
         };
         let armed = self.arm(cx, deadline, old.expiry)?;
         let old_len = self.arena.record(found.offset).value.len() as u64;
-        let told = self.tell_expired(cx, found, old.live);
+        let told = self.take_expired(cx, found, old.live);
         let mut at = found.offset;
         if !self.arena.overwrite(at, key, value, armed.expiry) {
             let queue = self.arena.queue_of(at);
@@ -76,11 +128,29 @@ impl<T: Table> Shard<T> {
             self.arena.kill(&cx.pool, found.offset);
         }
         self.visit(at);
+        if !old.live {
+            self.tell(order, key, Event::Expired);
+        }
+        self.tell_put(order, key, event, !old.live, deadline);
         told.count(cx, &mut self.expirations);
         self.value_bytes = self.value_bytes - old_len + value.len() as u64;
         self.work.bytes_copied += (key.len() + value.len()) as u64;
         self.enter(order, armed, old.expiry);
         Ok(())
+    }
+
+    /// Tells of a value that was written.
+    #[inline(always)]
+    fn tell_put(&mut self, order: u32, key: &[u8], event: Event, is_new: bool, deadline: u64) {
+        if let Some(observers) = &mut self.observers {
+            if is_new {
+                observers.tell(order, key, Event::New);
+            }
+            observers.tell(order, key, event);
+            if event == Event::Set && deadline != 0 {
+                observers.tell(order, key, Event::Expire);
+            }
+        }
     }
 
     /// Writes a new key.
@@ -158,15 +228,19 @@ impl<T: Table> Shard<T> {
     }
 
     /// Takes a key out; false where it is not there.
-    pub(crate) fn delete(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<bool> {
+    pub(crate) fn delete(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        event: Event,
+    ) -> Result<bool> {
         let old = self.old(cx, order, key, None)?;
-        let Some(found) = old.found else {
+        if old.found.is_none() {
             return Ok(false);
-        };
+        }
         let before = self.work;
-        let told = self.tell_expired(cx, found, old.live);
-        self.remove(cx, found);
-        told.count(cx, &mut self.expirations);
+        self.remove_old(cx, order, key, &old, event);
         self.finish_write(cx, before);
         Ok(old.live)
     }
@@ -177,46 +251,53 @@ impl<T: Table> Shard<T> {
         cx: &Context,
         order: u32,
         key: &[u8],
+        event: Option<Event>,
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let old = self.old(cx, order, key, None)?;
         let before = self.work;
-        let entry = old.found.filter(|_| old.live).map(|found| Entry {
-            value: self.arena.record(found.offset).value,
-            time_left: cx.time.left(old.expiry.deadline),
-        });
+        let live = old.found.filter(|_| old.live);
+        let entry = live.map(|found| self.entry(cx, self.arena.record(found.offset)));
         let (change, result) = decide(entry)?;
-        if let (Some(found), true) = (old.found, old.live) {
+        let event = event.unwrap_or_else(|| change.event());
+        let over = when_over(event);
+        if let Some(found) = live {
             self.visit(found.offset);
         }
-        let kept = |cx: &Context| {
+        let kept = |shard: &Self| {
             if old.live {
                 Ok(old.expiry.deadline)
             } else {
-                cx.time.deadline(Ttl::Default)
+                Ok(shard.deadline_and_now(cx, Ttl::Default)?.0)
             }
         };
-        match (change, old.found.filter(|_| old.live)) {
+        match (change, live) {
             (Change::Keep, _) | (Change::Delete | Change::Expire(_), None) => return Ok(result),
             (Change::Put(value), _) => {
                 limits::check_value(value.len())?;
-                self.put(cx, order, key, &value, kept(cx)?, &old)?;
+                let deadline = kept(self)?;
+                self.put(cx, order, key, &value, deadline, &old, event)?;
             }
             (Change::Set(value, ttl), _) => {
                 limits::check_value(value.len())?;
-                self.put(cx, order, key, &value, cx.time.deadline(ttl)?, &old)?;
+                match self.deadline_and_now(cx, ttl)?.0 {
+                    OVER => self.remove_old(cx, order, key, &old, over),
+                    deadline => self.put(cx, order, key, &value, deadline, &old, event)?,
+                }
             }
             (Change::Append(tail), Some(found)) => {
-                self.append(cx, order, key, tail, found, &old)?
+                self.append(cx, order, key, tail, found, &old, event)?;
             }
             (Change::Append(tail), None) => {
                 limits::check_value(tail.len())?;
-                self.put(cx, order, key, tail, kept(cx)?, &old)?;
+                let deadline = kept(self)?;
+                self.put(cx, order, key, tail, deadline, &old, event)?;
             }
-            (Change::Expire(ttl), Some(found)) => {
-                self.expire_at(cx, order, key, cx.time.deadline(ttl)?, found, &old)?;
-            }
-            (Change::Delete, Some(found)) => self.remove(cx, found),
+            (Change::Expire(ttl), Some(found)) => match self.deadline_and_now(cx, ttl)?.0 {
+                OVER => self.remove_old(cx, order, key, &old, over),
+                deadline => self.expire_at(cx, order, key, deadline, found, &old, event)?,
+            },
+            (Change::Delete, Some(_)) => self.remove_old(cx, order, key, &old, event),
         }
         self.finish_write(cx, before);
         Ok(result)
@@ -230,6 +311,7 @@ impl<T: Table> Shard<T> {
         tail: &[u8],
         found: Found,
         old: &Old,
+        event: Event,
     ) -> Result<()> {
         let value = self.arena.record(found.offset).value;
         let old_len = value.len();
@@ -237,6 +319,7 @@ impl<T: Table> Shard<T> {
         if self.arena.append_to_block(found.offset, tail)? {
             self.value_bytes += tail.len() as u64;
             self.work.bytes_copied += tail.len() as u64;
+            self.tell(order, key, event);
             return Ok(());
         }
         // An inline value is short: at most MAX_INLINE bytes are copied twice.
@@ -244,7 +327,7 @@ impl<T: Table> Shard<T> {
         try_reserve_exact(&mut joined, old_len + tail.len())?;
         joined.extend_from_slice(self.arena.record(found.offset).value.as_slice());
         joined.extend_from_slice(tail);
-        self.put(cx, order, key, &joined, old.expiry.deadline, old)
+        self.put(cx, order, key, &joined, old.expiry.deadline, old, event)
     }
 
     /// Gives an entry another deadline, 0 for none.
@@ -256,6 +339,7 @@ impl<T: Table> Shard<T> {
         deadline: u64,
         found: Found,
         old: &Old,
+        event: Event,
     ) -> Result<()> {
         let record = self.arena.record(found.offset);
         if old.expiry.expires() && deadline != 0 {
@@ -266,7 +350,7 @@ impl<T: Table> Shard<T> {
             // The record gets longer or shorter; inline ones are small.
             let mut copy = Vec::new();
             try_copy(&mut copy, value)?;
-            self.put(cx, order, key, &copy, deadline, old)?;
+            return self.put(cx, order, key, &copy, deadline, old, event);
         } else {
             let armed = self.arm(cx, deadline, old.expiry)?;
             let offset = self
@@ -275,6 +359,7 @@ impl<T: Table> Shard<T> {
             self.index.replace(found, order, offset);
             self.enter(order, armed, old.expiry);
         }
+        self.tell(order, key, event);
         Ok(())
     }
 

@@ -93,12 +93,60 @@ pub fn load(
     options: &LoadOptions,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> std::result::Result<LoadReport, LoadFailure> {
-    let shared = Shared::default();
-    let mut totals = Progress::default();
     let opened = mapped::open_regular(path);
-    if let Ok((_, len)) = &opened {
-        totals.total_bytes = Some(*len);
-    }
+    let len = opened.as_ref().ok().map(|(_, len)| *len);
+    run(store, path, options, progress, len, |load| {
+        let (file, len) = opened?;
+        load.run(&file, len)
+    })
+}
+
+/// As [`load`], for a regular file that is open; `path` is what messages call it.
+pub fn load_file(
+    store: &Store,
+    file: &std::fs::File,
+    path: &Path,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> std::result::Result<LoadReport, LoadFailure> {
+    let metadata = file.metadata().and_then(|metadata| {
+        mapped::must_be_regular(&metadata)?;
+        Ok(metadata.len())
+    });
+    let len = metadata.as_ref().ok().copied();
+    run(store, path, options, progress, len, |load| {
+        let len = metadata.map_err(|error| load.io(error))?;
+        load.run(file, len)
+    })
+}
+
+/// As [`load`], for what `reader` gives, row by row; `path` is what messages call it.
+pub fn load_from(
+    store: &Store,
+    reader: impl io::Read,
+    path: &Path,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> std::result::Result<LoadReport, LoadFailure> {
+    run(store, path, options, progress, None, |load| {
+        load.one_by_one(&mut ReadInput::new(reader))?;
+        load.ticker.tick_now()
+    })
+}
+
+fn run<'a>(
+    store: &'a Store,
+    path: &'a Path,
+    options: &'a LoadOptions,
+    progress: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    total_bytes: Option<u64>,
+    work: impl FnOnce(&mut Load<'_>) -> Result<()>,
+) -> std::result::Result<LoadReport, LoadFailure> {
+    let shared = Shared::default();
+    let totals = Progress {
+        total_bytes,
+        ..Progress::default()
+    };
     let mut load = Load {
         store,
         path,
@@ -108,7 +156,7 @@ pub fn load(
         report: LoadReport::default(),
     };
     let evictions = store.evictions();
-    let outcome = opened.and_then(|(file, len)| load.run(&file, len));
+    let outcome = work(&mut load);
     let mut report = load.report;
     report.evicted = store.evictions() - evictions;
     report.seconds = load.ticker.seconds();

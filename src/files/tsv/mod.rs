@@ -13,6 +13,8 @@ mod report;
 mod save;
 mod scan;
 
-pub use load::{LoadFailure, LoadOptions, load};
+pub use load::{LoadFailure, LoadOptions, load, load_file, load_from};
 pub use report::{LoadReport, Progress, SaveReport};
 pub use save::save;
+#[cfg(feature = "server")]
+pub(crate) use save::save_into;

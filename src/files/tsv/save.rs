@@ -37,6 +37,17 @@ pub fn save(
     path: &Path,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<SaveReport> {
+    let file = Replacement::create(path).map_err(|error| os_error::at(path, error))?;
+    save_into(store, file, path, progress)
+}
+
+/// As [`save`], into a file that has begun; `path` is what messages call it.
+pub(crate) fn save_into(
+    store: &Store,
+    mut file: Replacement,
+    path: &Path,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<SaveReport> {
     let shared = Shared::default();
     let totals = Progress {
         total_rows: Some(store.len() as u64),
@@ -44,7 +55,6 @@ pub fn save(
     };
     let mut ticker = Ticker::new(progress, &shared, totals);
     let at_path = |error| os_error::at(path, error);
-    let mut file = Replacement::create(path).map_err(at_path)?;
     let mut rows = Rows::default();
     let mut page = Page::default();
     let mut count = FIRST_PAGE;

@@ -1,12 +1,15 @@
 //! The console: one page and what it consists of, all of it part of the program. It asks for data as any other client.
 
 use axum::extract::Path;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 /// Nothing from elsewhere, nothing inline, in nobody's frame.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -41,7 +44,10 @@ pub(super) async fn part(Path(name): Path<String>) -> Response {
     PARTS
         .iter()
         .find(|(known, _, _)| *known == name)
-        .map_or_else(|| StatusCode::NOT_FOUND.into_response(), |(_, kind, bytes)| answer(kind, bytes))
+        .map_or_else(
+            || StatusCode::NOT_FOUND.into_response(),
+            |(_, kind, bytes)| answer(kind, bytes),
+        )
 }
 
 fn answer(kind: &'static str, bytes: &'static [u8]) -> Response {

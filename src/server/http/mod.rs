@@ -1,58 +1,104 @@
-//! HTTP and WebSocket.
+//! HTTP and WebSocket: the paths of 2012, an API beside them, and the rules of who may use them.
 
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+mod batch;
+mod body;
+mod conditional;
+mod connection;
+mod console;
+mod door;
+mod figures;
+mod guard;
+mod json;
+mod keys;
+mod listing;
+mod load;
+mod original;
+mod path;
+mod problem;
+mod reply;
+mod routes;
+mod socket;
+
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
 
-use super::{ConnectionGuard, Shared};
+use crate::engine::Store;
+use crate::server::{Config, Shared};
+use conditional::Tagger;
+pub(crate) use connection::serve;
+use guard::Guard;
+use problem::Problem;
 
-/// How long the head of a request may take to arrive.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Work on more bytes than this leaves the threads of the network.
+const LARGE: usize = 1 << 20;
 
-/// All paths.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/health", get(|| async { "ok\n" }))
-        .with_state(shared)
+/// What the connections of HTTP share.
+pub(crate) struct Http {
+    guard: Guard,
+    tagger: Tagger,
+    router: Router,
+    /// A load or a save is running.
+    is_busy: AtomicBool,
 }
 
-/// Serves one connection until it ends.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    _peer: SocketAddr,
-    shared: Arc<Shared>,
-    guard: ConnectionGuard,
-) {
-    let fd = stream.as_raw_fd();
-    let service = TowerToHyperService::new(router(Arc::clone(&shared)));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let ending = shared.shutdown.begun();
-    tokio::pin!(connection, ending);
-    // Goes before the stream does.
-    let _noted = shared.descriptors.note(fd);
-    let mut asked_to_end = false;
-    let result = std::future::poll_fn(|cx| {
-        if !asked_to_end && ending.as_mut().poll(cx).is_ready() {
-            asked_to_end = true;
-            connection.as_mut().graceful_shutdown();
+impl Http {
+    pub(crate) fn new(config: &Config) -> Http {
+        Http {
+            guard: Guard::new(config),
+            tagger: Tagger::new(),
+            router: routes::router(),
+            is_busy: AtomicBool::new(false),
         }
-        connection.as_mut().poll(cx)
-    })
-    .await;
-    if let Err(error) = result {
-        tracing::debug!(%error, "an HTTP connection ended early");
     }
-    drop(guard);
+}
+
+/// A handle of the server, for what answers requests.
+#[derive(Clone)]
+struct App(Arc<Shared>);
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    /// A database; None where nothing was ever written to it.
+    #[inline]
+    fn store(&self, db: u8) -> Option<Arc<Store>> {
+        self.databases.get(db)
+    }
+
+    fn store_to_write(&self, db: u8) -> Result<Arc<Store>, Problem> {
+        Ok(self.databases.get_or_make(db)?)
+    }
+
+    fn check_writable(&self) -> Result<(), Problem> {
+        match self.config.readonly {
+            true => Err(Problem::new(403, "readonly", "the server takes no writes")),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes the one place for a load or a save.
+    fn begin_file_work(&self) -> Result<FileWork, Problem> {
+        if self.http.is_busy.swap(true, Ordering::Acquire) {
+            return Err(Problem::new(409, "busy", "another load or save is running"));
+        }
+        Ok(FileWork(self.clone()))
+    }
+}
+
+/// The place for a load or a save, given back when it goes.
+struct FileWork(App);
+
+impl Drop for FileWork {
+    fn drop(&mut self) {
+        self.0.http.is_busy.store(false, Ordering::Release);
+    }
 }

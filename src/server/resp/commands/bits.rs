@@ -1,0 +1,397 @@
+//! Bits of strings: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP.
+
+use std::borrow::Cow;
+
+use super::strings::rewritten;
+use crate::engine::{Change, Event, Ttl};
+use crate::server::resp::call::{Call, heavy, owned};
+use crate::server::resp::failure::{Failure, NOT_AN_INTEGER, SYNTAX, fixed};
+use crate::server::resp::number::{parse_i64, parse_u64};
+
+type Done = Result<(), Failure>;
+
+/// Bytes from which on counting leaves the network's threads.
+const HEAVY: usize = 1 << 20;
+
+/// A bit's place; with `#`, in units of so many bits.
+pub(crate) fn bit_offset(call: &Call<'_, '_>, text: &[u8], unit: Option<u64>) -> Result<usize, Failure> {
+    const BAD: Failure = fixed("ERR bit offset is not an integer or out of range");
+    let offset = match (text, unit) {
+        ([b'#', number @ ..], Some(bits)) => {
+            parse_i64(number).and_then(|number| number.checked_mul(bits as i64)).ok_or(BAD)?
+        }
+        _ => parse_i64(text).ok_or(BAD)?,
+    };
+    let offset = usize::try_from(offset).map_err(|_| BAD)?;
+    if offset >> 3 >= call.shared.config.limits.max_value {
+        return Err(BAD);
+    }
+    Ok(offset)
+}
+
+pub(crate) fn setbit(call: &mut Call<'_, '_>) -> Done {
+    let key = call.args.at(1);
+    let offset = bit_offset(call, call.args.at(2), None)?;
+    let on = match parse_i64(call.args.at(3)) {
+        Some(bit @ (0 | 1)) => bit == 1,
+        _ => return Err(fixed("ERR bit is not an integer or out of range")),
+    };
+    let room = call.rewrite_room(key, offset / 8 + 1)?;
+    let was = heavy(room > HEAVY, || {
+        call.change_string(key, room, Some(Event::SetBit), |entry, _| {
+            let old = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+            let mask = 0x80 >> (offset % 8);
+            let was = old.get(offset / 8).is_some_and(|byte| byte & mask != 0);
+            let new = rewritten(old, offset / 8 + 1, |value| {
+                let byte = &mut value[offset / 8];
+                *byte = if on { *byte | mask } else { *byte & !mask };
+            })?;
+            Ok((Change::Put(owned(new)), was))
+        })
+    })?;
+    call.out.flag(was);
+    Ok(())
+}
+
+pub(crate) fn getbit(call: &mut Call<'_, '_>) -> Done {
+    let key = call.args.at(1);
+    let offset = bit_offset(call, call.args.at(2), None)?;
+    call.read_string(key, |entry, out| {
+        let value = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+        out.flag(value.get(offset / 8).is_some_and(|byte| byte & (0x80 >> (offset % 8)) != 0));
+    })
+}
+
+/// Whether a range counts bits, which the argument `at` says.
+fn counts_bits(call: &Call<'_, '_>, at: usize) -> Result<bool, Failure> {
+    if at >= call.args.len() {
+        return Ok(false);
+    }
+    match call.word(at).as_str() {
+        "bit" => Ok(true),
+        "byte" => Ok(false),
+        _ => Err(SYNTAX),
+    }
+}
+
+/// The bits from `start` to `end`, inclusive, of `len` units of `unit` bits.
+fn bit_range(start: i64, end: i64, len: usize, unit: usize) -> Option<(usize, usize)> {
+    let len = len as i64;
+    if start < 0 && end < 0 && start > end {
+        return None;
+    }
+    let from_end = |at: i64| if at < 0 { (len + at).max(0) } else { at };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    (start <= end).then(|| (start as usize * unit, end as usize * unit + unit - 1))
+}
+
+/// Set bits from `first` to `last`, inclusive.
+fn count_bits(value: &[u8], first: usize, last: usize) -> u64 {
+    let (from, to) = (first / 8, last / 8);
+    let ones = |bytes: &[u8]| -> u64 {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
+        words + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+    };
+    let before = (u16::from(value[from]) >> (8 - first % 8)).count_ones();
+    let after = (u16::from(value[to]) & (0xff >> (last % 8 + 1))).count_ones();
+    ones(&value[from..=to]) - u64::from(before) - u64::from(after)
+}
+
+pub(crate) fn bitcount(call: &mut Call<'_, '_>) -> Done {
+    let range = match call.args.len() {
+        2 => None,
+        4 | 5 => Some((call.integer(2)?, call.integer(3)?, counts_bits(call, 4)?)),
+        _ => return Err(SYNTAX),
+    };
+    let value = call.copy_string(call.args.at(1))?;
+    let value = value.as_deref().unwrap_or_default();
+    let bits = match range {
+        None => bit_range(0, -1, value.len(), 8),
+        Some((start, end, true)) => bit_range(start, end, value.len() * 8, 1),
+        Some((start, end, false)) => bit_range(start, end, value.len(), 8),
+    };
+    let count = bits.map_or(0, |(first, last)| {
+        heavy(last - first > HEAVY * 8, || count_bits(value, first, last))
+    });
+    call.out.integer(count as i64);
+    Ok(())
+}
+
+pub(crate) fn bitpos(call: &mut Call<'_, '_>) -> Done {
+    let bit = call.integer(2)?;
+    if bit != 0 && bit != 1 {
+        return Err(fixed("ERR The bit argument must be 1 or 0."));
+    }
+    let wanted = bit == 1;
+    if call.args.len() > 6 {
+        return Err(SYNTAX);
+    }
+    let start = if call.args.len() > 3 { call.integer(3)? } else { 0 };
+    let by_bits = counts_bits(call, 5)?;
+    let end = if call.args.len() > 4 { Some(call.integer(4)?) } else { None };
+    let value = call.copy_string(call.args.at(1))?;
+    let Some(value) = value else {
+        call.out.integer(if wanted { -1 } else { 0 });
+        return Ok(());
+    };
+    let (len, unit) = if by_bits { (value.len() * 8, 1) } else { (value.len(), 8) };
+    let Some((first, last)) = bit_range(start, end.unwrap_or(-1), len, unit) else {
+        call.out.integer(-1);
+        return Ok(());
+    };
+    let found = heavy(last - first > HEAVY * 8, || find_bit(&value, first, last, wanted));
+    let position = match found {
+        Some(at) => at as i64,
+        // The text is followed by zeros, where no end was given.
+        None if !wanted && end.is_none() => value.len() as i64 * 8,
+        None => -1,
+    };
+    call.out.integer(position);
+    Ok(())
+}
+
+/// The first bit of a kind from `first` to `last`, inclusive.
+fn find_bit(value: &[u8], first: usize, last: usize, wanted: bool) -> Option<usize> {
+    let is_wanted = |at: usize| (value[at / 8] & (0x80 >> (at % 8)) != 0) == wanted;
+    let none = if wanted { 0 } else { 0xff };
+    let mut at = first;
+    while at <= last {
+        if at % 8 == 0 && value[at / 8] == none {
+            at += 8;
+        } else if is_wanted(at) {
+            return Some(at);
+        } else {
+            at += 1;
+        }
+    }
+    None
+}
+
+pub(crate) fn bitop(call: &mut Call<'_, '_>) -> Done {
+    let word = call.word(1);
+    let operation = match word.as_str() {
+        "and" => |a: u8, b: u8| a & b,
+        "or" => |a: u8, b: u8| a | b,
+        "xor" => |a: u8, b: u8| a ^ b,
+        "not" if call.args.len() == 4 => |a: u8, _: u8| !a,
+        "not" => return Err(fixed("ERR BITOP NOT must be called with a single source key.")),
+        _ => return Err(SYNTAX),
+    };
+    let mut sources = Vec::new();
+    for key in call.args.from(3).iter() {
+        sources.push(call.copy_string(key)?);
+    }
+    let longest = sources.iter().flatten().map(|value| value.len()).max().unwrap_or(0);
+    let combined = heavy(longest * sources.len() > HEAVY, || -> Result<Vec<u8>, Failure> {
+        let byte = |source: &Option<_>, at: usize| -> u8 {
+            let source: &Option<crate::server::resp::call::Bytes> = source;
+            source.as_deref().and_then(|value: &[u8]| value.get(at)).copied().unwrap_or(0)
+        };
+        let mut combined = rewritten(&[], longest, |_| {})?;
+        for (at, place) in combined.iter_mut().enumerate() {
+            let mut all = sources.iter();
+            let first = all.next().map_or(0, |source| byte(source, at));
+            *place = if word.as_str() == "not" {
+                operation(first, 0)
+            } else {
+                all.fold(first, |sum, source| operation(sum, byte(source, at)))
+            };
+        }
+        Ok(combined)
+    })?;
+    let (db, target) = (call.keys.db, call.args.at(2));
+    if longest == 0 {
+        call.keys.delete(db, target, Event::Del)?;
+    } else {
+        call.keys.set(db, target, &combined, Ttl::Never, Event::Set)?;
+    }
+    call.out.integer(longest as i64);
+    Ok(())
+}
+
+/// A part of a string as a number.
+#[derive(Clone, Copy)]
+struct Field {
+    signed: bool,
+    bits: u32,
+}
+
+fn field(text: &[u8]) -> Result<Field, Failure> {
+    const BAD: Failure = fixed(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
+    );
+    let (signed, number) = match text {
+        [b'i', number @ ..] => (true, number),
+        [b'u', number @ ..] => (false, number),
+        _ => return Err(BAD),
+    };
+    let bits = parse_u64(number).filter(|&bits| bits >= 1 && bits <= if signed { 64 } else { 63 });
+    Ok(Field {
+        signed,
+        bits: bits.ok_or(BAD)? as u32,
+    })
+}
+
+impl Field {
+    fn read(self, value: &[u8], offset: usize) -> i64 {
+        let mut number = 0_u64;
+        for at in offset..offset + self.bits as usize {
+            let bit = value.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
+            number = number << 1 | u64::from(bit);
+        }
+        if self.signed && self.bits < 64 {
+            let shift = 64 - self.bits;
+            return (number << shift) as i64 >> shift;
+        }
+        number as i64
+    }
+
+    fn write(self, value: &mut [u8], offset: usize, number: i64) {
+        for i in 0..self.bits as usize {
+            let at = offset + i;
+            let bit = number as u64 >> (self.bits as usize - 1 - i) & 1;
+            let mask = 0x80 >> (at % 8);
+            let byte = &mut value[at / 8];
+            *byte = if bit == 1 { *byte | mask } else { *byte & !mask };
+        }
+    }
+
+    /// The number as it fits; None where it does not and may not.
+    fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
+        let (least, most) = match self.signed {
+            true => (-(1_i128 << (self.bits - 1)), (1_i128 << (self.bits - 1)) - 1),
+            false => (0, (1_i128 << self.bits) - 1),
+        };
+        if (least..=most).contains(&number) {
+            return Some(number as i64);
+        }
+        match overflow {
+            Overflow::Fail => None,
+            Overflow::Saturate => Some(number.clamp(least, most) as i64),
+            Overflow::Wrap => {
+                let wrapped = number & ((1_i128 << self.bits) - 1);
+                Some(if self.signed && wrapped > most { wrapped - (1 << self.bits) } else { wrapped } as i64)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Overflow {
+    Wrap,
+    Saturate,
+    Fail,
+}
+
+enum Action {
+    Get,
+    Set(i64),
+    Add(i64),
+}
+
+struct Step {
+    field: Field,
+    offset: usize,
+    action: Action,
+    overflow: Overflow,
+}
+
+fn steps(call: &Call<'_, '_>) -> Result<Vec<Step>, Failure> {
+    let args = call.args;
+    let mut steps = Vec::new();
+    let mut overflow = Overflow::Wrap;
+    let mut at = 2;
+    while at < args.len() {
+        let left = args.len() - at - 1;
+        let word = call.word(at);
+        let arguments = match word.as_str() {
+            "get" if left >= 2 => 2,
+            "set" | "incrby" if left >= 3 => 3,
+            "overflow" if left >= 1 => {
+                overflow = match call.word(at + 1).as_str() {
+                    "wrap" => Overflow::Wrap,
+                    "sat" => Overflow::Saturate,
+                    "fail" => Overflow::Fail,
+                    _ => return Err(fixed("ERR Invalid OVERFLOW type specified")),
+                };
+                at += 2;
+                continue;
+            }
+            _ => return Err(SYNTAX),
+        };
+        let field = field(args.at(at + 1))?;
+        let offset = bit_offset(call, args.at(at + 2), Some(u64::from(field.bits)))?;
+        let action = match arguments {
+            2 => Action::Get,
+            _ => {
+                let number = parse_i64(args.at(at + 3)).ok_or(NOT_AN_INTEGER)?;
+                if word.as_str() == "set" { Action::Set(number) } else { Action::Add(number) }
+            }
+        };
+        steps.push(Step {
+            field,
+            offset,
+            action,
+            overflow,
+        });
+        at += 1 + arguments;
+    }
+    Ok(steps)
+}
+
+pub(crate) fn bitfield(call: &mut Call<'_, '_>) -> Done {
+    let steps = steps(call)?;
+    let key = call.args.at(1);
+    let writes = |step: &&Step| !matches!(step.action, Action::Get);
+    let end = |step: &Step| (step.offset + step.field.bits as usize).div_ceil(8);
+    let Some(longest) = steps.iter().filter(writes).map(end).max() else {
+        return read_fields(call, key, &steps);
+    };
+    let room = call.rewrite_room(key, longest)?;
+    call.change_string(key, room, Some(Event::SetBit), |entry, out| {
+        let old = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+        let mut new = rewritten(old, longest, |_| {})?;
+        let mut changed = false;
+        out.array(steps.len());
+        for step in &steps {
+            let before = step.field.read(&new, step.offset);
+            let (number, reply_before) = match step.action {
+                Action::Get => {
+                    out.integer(before);
+                    continue;
+                }
+                Action::Set(number) if step.field.signed => (i128::from(number), true),
+                Action::Set(number) => (i128::from(number as u64), true),
+                Action::Add(by) => (i128::from(before) + i128::from(by), false),
+            };
+            match step.field.fit(number, step.overflow) {
+                Some(fitting) => {
+                    step.field.write(&mut new, step.offset, fitting);
+                    changed = true;
+                    out.integer(if reply_before { before } else { fitting });
+                }
+                None => out.null(),
+            }
+        }
+        let change = if changed || old.len() < longest { Change::Put(Cow::Owned(new)) } else { Change::Keep };
+        Ok((change, ()))
+    })
+}
+
+fn read_fields(call: &mut Call<'_, '_>, key: &[u8], steps: &[Step]) -> Done {
+    call.read_string(key, |entry, out| {
+        let value = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+        out.array(steps.len());
+        steps.iter().for_each(|step| out.integer(step.field.read(value, step.offset)));
+    })
+}
+
+pub(crate) fn bitfield_ro(call: &mut Call<'_, '_>) -> Done {
+    let steps = steps(call)?;
+    if steps.iter().any(|step| !matches!(step.action, Action::Get)) {
+        return Err(fixed("ERR BITFIELD_RO only supports the GET subcommand"));
+    }
+    let key = call.args.at(1);
+    read_fields(call, key, &steps)
+}
