@@ -213,6 +213,14 @@ impl Bounds {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// As [`Bounds::give_bytes`], of bytes that the child of a fork may have forgotten.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     pub(crate) fn give_bytes(&self, bytes: u64) {
         if self.bounds_bytes() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -518,6 +518,22 @@ impl<'d> LockedDatabases<'d> {
         self.held.set(store, key, value, ttl, event)
     }
 
+    /// As [`LockedDatabases::set`], of a type that is no string, without a deadline: for tests of those who meet it.
+    ///
+    /// # Errors
+    /// As [`LockedDatabases::set`].
+    #[cfg(any(test, feature = "failpoints"))]
+    pub fn set_kind(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        value: &[u8],
+        kind: super::record::Kind,
+    ) -> Result<()> {
+        let store = self.store(db)?;
+        self.held.set_kind(store, key, value, kind)
+    }
+
     /// Takes a key out; false where it was not there.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use parking_lot::RwLockWriteGuard;
 
 use super::cell::Due;
 use super::events::Event;
+#[cfg(any(test, feature = "failpoints"))]
+use super::record::Kind;
 use super::room::room_for;
 use super::scan::{Filter, Page, random_key};
 use super::shard::{Change, Entry, Made, Shard, Spared};
@@ -131,14 +133,17 @@ impl<'s> Held<'s> {
             store: store.serial(),
             shard,
         };
-        if let Some(first) = &mut self.first
-            && first.name == name
-        {
-            return Ok(&mut first.guard);
+        let held = match &mut self.first {
+            Some(first) if first.name == name => first,
+            _ => {
+                let at = self.others.binary_search_by_key(&name, |held| held.name);
+                &mut self.others[at.map_err(|_| Error::NotLocked)?]
+            }
+        };
+        if held.guard.is_broken() {
+            return Err(Error::Broken);
         }
-        let at = self.others.binary_search_by_key(&name, |held| held.name);
-        let at = at.map_err(|_| Error::NotLocked)?;
-        Ok(&mut self.others[at].guard)
+        Ok(&mut held.guard)
     }
 
     fn of_key(&mut self, store: &Store, key: &[u8]) -> Result<(&mut Guard<'s>, u32)> {
@@ -164,6 +169,21 @@ impl<'s> Held<'s> {
         let len = key.len() + value.len();
         self.write(store, key, len, Spared::None, |shard, order| {
             shard.set(store.cx(), order, key, value, ttl, event)
+        })
+    }
+
+    /// Writes another type, for tests.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub(super) fn set_kind(
+        &mut self,
+        store: &Store,
+        key: &[u8],
+        value: &[u8],
+        kind: Kind,
+    ) -> Result<()> {
+        let len = key.len() + value.len();
+        self.write(store, key, len, Spared::None, |shard, order| {
+            shard.set_kind(store.cx(), order, key, value, kind)
         })
     }
 
@@ -229,7 +249,7 @@ impl<'s> Held<'s> {
     pub(super) fn clear(&mut self, store: &Store) -> Result<()> {
         for shard in 0..store.cells().len() {
             let shard = self.shard(store, shard as u32)?;
-            shard.clear(store.cx());
+            shard.clear(store.cx())?;
             shard.settle(store.cx(), 0);
         }
         Ok(())

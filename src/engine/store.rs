@@ -225,7 +225,7 @@ impl Store {
             cx: Context {
                 pool: match limits.bytes {
                     0 => Pool::default(),
-                    bytes => Pool::bounded(bytes),
+                    bytes => Pool::bounded(bytes, bounds.clone()),
                 },
                 placer,
                 time,

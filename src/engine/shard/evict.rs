@@ -5,6 +5,7 @@
 use super::ghost::Ghost;
 use super::{Context, Shard};
 use crate::engine::arena::{Arena, Queue};
+use crate::engine::bounds::Bounds;
 use crate::engine::events::Event;
 use crate::engine::index::{Found, Index};
 use crate::engine::table::{Table, try_box};
@@ -347,7 +348,14 @@ impl<T: Table> Shard<T> {
         let Some(bounds) = &cx.bounds else {
             return Made::Room;
         };
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
+        self.changing(|shard| shard.evict_for(cx, bounds, bytes))
+    }
+
+    fn evict_for(&mut self, cx: &Context, bounds: &Bounds, bytes: u64) -> Made {
         let mut made = Made::Nothing;
         for _ in 0..EVICTED_AT_ONCE {
             if bounds.take_bytes(bytes) {
@@ -364,8 +372,11 @@ impl<T: Table> Shard<T> {
 
     /// Evicts one entry for another shard.
     pub(crate) fn evict_one(&mut self, cx: &Context, spared: Spared<'_>) -> Made {
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
-        if self.evict(cx) {
+        if self.changing(|shard| shard.evict(cx)) {
             Made::Room
         } else {
             Made::Nothing
