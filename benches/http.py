@@ -3,8 +3,8 @@
     pip install --group servers
     python benches/http.py [--seconds 5] [--rounds 3] [--peers granian,tornado]
 
-Each server runs in a process of its own and looks up the same keys; wrk asks each for a few seconds, one after the other,
-round by round. Compare ratios within a run.
+Each server runs in a process of its own and looks up the same keys; wrk asks each for a few seconds, one after the
+other, round by round. Compare ratios within a run.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pathlib import Path
 KEYS = 100_000
 VALUE = "x" * 32
 HERE = Path(__file__).parent
-SCRIPT = """
+SCRIPT = f"""
 math.randomseed(os.time())
 request = function()
-  return wrk.format("GET", "/get/key/key:" .. math.random(0, %d))
+  return wrk.format("GET", "/get/key/key:" .. math.random(0, {KEYS - 1}))
 end
-""" % (KEYS - 1)
+"""
 
 
 def entries() -> dict[bytes, bytes]:

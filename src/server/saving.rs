@@ -13,12 +13,19 @@ impl Shared {
     /// # Errors
     /// One sentence.
     pub(crate) fn save_to_data_dir(&self, name: &str) -> Result<(), String> {
-        let folder = self.files.as_ref().ok_or("no data folder was given: start with --data-dir")?;
+        let folder = self
+            .files
+            .as_ref()
+            .ok_or("no data folder was given: start with --data-dir")?;
         for db in self.databases.written() {
             let Some(store) = self.databases.get(db) else {
                 continue;
             };
-            let name = if db == 0 { name.to_owned() } else { format!("{name}.db{db}") };
+            let name = if db == 0 {
+                name.to_owned()
+            } else {
+                format!("{name}.db{db}")
+            };
             let file = folder.replace(name.as_bytes()).map_err(|why| match why {
                 Refused::Name(why) | Refused::Forbidden(why) => format!("{name}: {why}"),
                 Refused::Missing => format!("{name}: there is no such folder"),
@@ -26,7 +33,8 @@ impl Shared {
             })?;
             let shown = PathBuf::from(&name);
             let mut progress = |_: &tsv::Progress| ControlFlow::Continue(());
-            tsv::save_into(&store, file, &shown, &mut progress).map_err(|error| error.to_string())?;
+            tsv::save_into(&store, file, &shown, &mut progress)
+                .map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -191,7 +191,10 @@ def test_ranges_are_parts_of_the_value(client: httpx.Client) -> None:
 
 
 def test_a_time_to_live_goes_both_ways(clock: ManualClock) -> None:
-    with serving(Store(keys=bytes, values=bytes, clock=clock)) as server, client_of(server) as client:
+    with (
+        serving(Store(keys=bytes, values=bytes, clock=clock)) as server,
+        client_of(server) as client,
+    ):
         put(client, "a", b"1", atbr_ttl_ms="5000")
         clock.advance(1)
         assert client.get("/v1/keys/a").headers["atbr-ttl-ms"] == "4000"
@@ -339,7 +342,14 @@ def test_listings_find_each_key_once() -> None:
 
 
 def test_listings_refuse_what_they_cannot_read(client: httpx.Client) -> None:
-    for query in ["cursor=x", "cursor=-1", "count=0", "count=10001", "match=" + "a" * 4097, "db=16"]:
+    for query in [
+        "cursor=x",
+        "cursor=-1",
+        "count=0",
+        "count=10001",
+        "match=" + "a" * 4097,
+        "db=16",
+    ]:
         answer = client.get(f"/v1/keys?{query}")
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter"), query
 

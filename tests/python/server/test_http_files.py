@@ -127,6 +127,26 @@ def test_all_databases_are_saved(served: Server, client: httpx.Client, folder: P
     assert (folder / "saved.tsv.db5").read_bytes() == b"b\t2\n"
 
 
+def test_tabs_and_newlines_go_there_and_back(served: Server, client: httpx.Client) -> None:
+    rows = {b"a\tb\\": b"\n\r\\n", b"": b"", b"c": b"\t"}
+    for key, value in rows.items():
+        served.db(0)[key] = value
+    assert client.post("/v1/save?file=saved.tsv").status_code == 200
+    served.db(0).clear()
+    assert lines(client.post("/v1/load?file=saved.tsv"))[-1]["rows"] == len(rows)
+    assert served.db(0) == rows
+
+
+def test_what_expires_is_not_saved_and_counted(
+    served: Server, client: httpx.Client, folder: Path
+) -> None:
+    served.db(0)[b"a"] = b"1"
+    served.db(0).set(b"b", b"2", ttl=3600)
+    answer = client.post("/v1/save?file=saved.tsv").json()
+    assert (answer["rows"], answer["expiring_left_out"]) == (1, 1)
+    assert (folder / "saved.tsv").read_bytes() == b"a\t1\n"
+
+
 def test_files_are_listed(client: httpx.Client) -> None:
     assert client.get("/v1/files").json() == {"files": [{"key": "a.tsv"}]}
 
@@ -266,11 +286,11 @@ def test_secrets_in_the_folder_are_out_of_reach(folder: Path) -> None:
     assert token.read_text() == "s3cret"
 
 
-def test_a_save_that_cannot_be_leaves_the_old_file(served: Server, folder: Path) -> None:
-    with client_of(served) as client:
-        assert client.put("/v1/key", params={"k": "a\tb"}, content=b"1").status_code == 201
+def test_a_save_that_cannot_be_leaves_the_old_file(folder: Path) -> None:
+    with serving(data_dir=folder, tsv="plain") as server, client_of(server) as client:
+        server.db(0)[b"a\tb"] = b"1"
         saved = client.post("/v1/save?file=a.tsv")
-    assert saved.status_code in (200, 409)
-    if saved.status_code == 409:
-        assert (folder / "a.tsv").read_bytes() == b"a\t1\nb\t2\n"
-    assert sorted(os.listdir(folder)) == ["a.tsv", "sub"]
+        assert (saved.status_code, saved.json()["code"]) == (409, "not_representable")
+        assert get(server, "/save/a.tsv")[0] == 409
+    assert (folder / "a.tsv").read_bytes() == b"a\t1\nb\t2\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.tsv", "sub"]

@@ -162,6 +162,31 @@ def test_an_announced_length_takes_no_memory() -> None:
                 connection.close()
 
 
+def test_beyond_the_bound_of_all_buffers_the_largest_goes() -> None:
+    with serving(max_buffers=8 * MIB, max_value=512 * MIB) as server:
+        held = []
+        try:
+            for i, size in enumerate([3, 6, 2]):
+                connection = connect(server)
+                held.append(connection)
+                connection.sendall(
+                    b"PUT /v1/keys/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+                    % (i, size * MIB + 1)
+                )
+                try:
+                    connection.sendall(bytes(size * MIB))
+                except (ConnectionResetError, BrokenPipeError):
+                    assert size == 6
+            held[1].settimeout(30)
+            assert b"HTTP/1.1 2" not in read_all(held[1])
+            for i in (0, 2):
+                held[i].sendall(b"x")
+                assert held[i].recv(1024).split()[1] == b"201"
+        finally:
+            for connection in held:
+                connection.close()
+
+
 def test_long_request_lines_and_headers_are_refused(served: Server) -> None:
     for request in [
         b"GET /get/key/" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",

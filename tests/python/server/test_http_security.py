@@ -101,7 +101,12 @@ def test_an_image_of_another_site_changes_and_reads_nothing(
     served: Server, path: str, site: str
 ) -> None:
     """<img src="http://localhost:8888/put/key/a/value/2">"""
-    headers = (BROWSER, f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image")
+    headers = (
+        BROWSER,
+        f"Sec-Fetch-Site: {site}",
+        "Sec-Fetch-Mode: no-cors",
+        "Sec-Fetch-Dest: image",
+    )
     assert get(served, path, *headers)[0] == 403
 
 
@@ -160,7 +165,9 @@ def test_only_listed_origins_may_read() -> None:
         assert b"if-match" in head
         for other in ("https://app.example.evil", "http://app.example", "https://app.example:444"):
             for method in ("GET", "OPTIONS"):
-                status, head, _ = get(server, "/v1/keys/a", f"Origin: {other}", *asked, method=method)
+                status, head, _ = get(
+                    server, "/v1/keys/a", f"Origin: {other}", *asked, method=method
+                )
                 assert status == 403
                 assert b"access-control-allow-origin" not in head
     with serving() as server:
@@ -199,9 +206,7 @@ def test_a_socket_shows_the_token_as_a_subprotocol(locked: Server, path: str) ->
     assert status_of_socket(locked, path) == 401
     wrong = f"Sec-WebSocket-Protocol: atbr.v1, {offering('wrong')}"
     assert status_of_socket(locked, path, wrong) == 401
-    with RawSocket(
-        locked, path, f"Sec-WebSocket-Protocol: atbr.v1, {offering(TOKEN)}"
-    ) as opened:
+    with RawSocket(locked, path, f"Sec-WebSocket-Protocol: atbr.v1, {offering(TOKEN)}") as opened:
         assert opened.status == 101
         assert b"sec-websocket-protocol: atbr.v1\r\n" in opened.head.lower()
         assert offering(TOKEN).lower().encode() not in opened.head.lower()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from http_door import RawSocket, serving
+from http_door import RawSocket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
@@ -51,7 +51,10 @@ def test_requests_in_json(socket: ClientConnection) -> None:
         "ok": True,
         "created": True,
     }
-    assert ask(socket, op="set", key="a", value="ö", ttl_ms=60_000) == {"ok": True, "created": False}
+    assert ask(socket, op="set", key="a", value="ö", ttl_ms=60_000) == {
+        "ok": True,
+        "created": False,
+    }
     answer = ask(socket, id=[1, {"a": None}], op="get", key="a")
     assert 0 < answer.pop("ttl_ms") <= 60_000
     assert answer == {"id": [1, {"a": None}], "ok": True, "value": "ö"}
@@ -169,7 +172,10 @@ def test_many_requests_on_their_way_are_answered_in_order(http_server: Server) -
                 first, payload = opened.receive()
                 assert (first, json.loads(payload)["id"]) == (0x81, 1)
             first, payload = opened.receive()
-            assert (first, payload) == (0x82, struct.pack("!BBI", DONE, GET, i) + b"v%d" % (i % 100))
+            assert (first, payload) == (
+                0x82,
+                struct.pack("!BBI", DONE, GET, i) + b"v%d" % (i % 100),
+            )
 
 
 @settings(
