@@ -11,7 +11,7 @@ mod listen;
 pub(crate) mod log;
 pub(crate) mod offload;
 pub(crate) mod resp;
-mod saving;
+pub(crate) mod saving;
 pub(crate) mod secrets;
 mod shared;
 mod shutdown;
