@@ -36,8 +36,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             [
                 *(program, "run", f"{server.url}/openapi.json", "--max-examples", "50"),
                 *("--checks", "all", "--seed", "1", "--no-color", "--continue-on-failure"),
-                # Whether a valid request succeeds depends on what the store holds; and what the document leaves out, such
-                # as headers that nobody knows, is passed over. What is refused is said one by one in test_http_api.
+                # Whether a valid request succeeds depends on what the store holds; and what the document leaves out,
+                # such as headers that nobody knows, is passed over. test_http_api says what is refused.
                 *("--exclude-checks", "negative_data_rejection,positive_data_acceptance"),
             ],
             capture_output=True,
