@@ -1,5 +1,5 @@
 //! Gets over WebSockets, pipelined: a generator of load for a server that runs already. Standard library only, so that
-//! `rustc -O` builds it in a moment; `benches/http.py` runs it.
+//! `rustc -O` builds it in a moment; `benches/web.py` runs it.
 //!
 //! websocket ADDRESS PATH SOCKETS PIPELINE SECONDS KEYS: keys are key:0 to key:(KEYS-1). Prints gets a second.
 

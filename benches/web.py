@@ -1,7 +1,7 @@
 """HTTP and WebSocket beside Tornado, which the server of 2012 used, and granian with starlette.
 
     pip install --group servers
-    python benches/http.py [--seconds 5] [--rounds 3] [--peers granian,tornado]
+    python benches/web.py [--seconds 5] [--rounds 3] [--peers granian,tornado]
 
 Each server runs in a process of its own and looks up the same keys; wrk asks each for a few seconds, one after the
 other, round by round. Compare ratios within a run.
@@ -90,7 +90,7 @@ def serve_granian(port: int) -> None:
     from granian.constants import Interfaces
 
     Granian(
-        "http:starlette_application",
+        "web:starlette_application",
         factory=True,
         address="127.0.0.1",
         port=port,
