@@ -175,6 +175,11 @@ impl Bounds {
                 > self.bytes_for_entries
     }
 
+    /// Of bytes for many writes, those that are worth being taken before the first of them.
+    pub(crate) fn room_in_advance(&self, bytes: u64) -> u64 {
+        bytes.min(self.bytes_for_entries / 8)
+    }
+
     /// Whether so many bytes could fit into an empty store.
     pub(crate) fn could_hold(&self, bytes: u64) -> bool {
         !self.bounds_bytes() || bytes + 2 * ROOM_OF_A_WRITE <= self.bytes_for_entries

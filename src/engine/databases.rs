@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::events::{Classes, Event, Notification, Notifier};
 use super::held::{Held, Wanted};
-use super::room::Kept;
+use super::room::{Kept, Room};
 use super::scan::{Filter, Page};
 use super::shard::{Change, Entry};
 use super::store::{Store, Wait};
@@ -231,7 +231,7 @@ impl Databases {
     /// keys), and what `f` does.
     ///
     /// In a bounded store room for a write is made in the shards that are held; it ends in [`Error::StoreFull`] where they have
-    /// nothing to evict.
+    /// nothing to evict. [`Databases::with_room_and_locked`] makes room before.
     ///
     /// # Errors
     /// [`Error::NoSuchDatabase`] and [`Error::OutOfMemory`] before `f` is called; else those of `f`, with what it did until then done.
@@ -240,7 +240,7 @@ impl Databases {
         keys: &[(u8, K)],
         f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
     ) -> Result<R> {
-        self.with_all_locked(&[], keys, f)
+        self.with_room_and_locked(Room::NONE, &[], keys, f)
     }
 
     /// As [`Databases::with_locked`], with all shards of the databases `dbs` locked, too.
@@ -253,6 +253,22 @@ impl Databases {
         keys: &[(u8, K)],
         f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
     ) -> Result<R> {
+        self.with_room_and_locked(Room::NONE, dbs, keys, f)
+    }
+
+    /// As [`Databases::with_all_locked`]. Where the store is bounded, `room` is taken before the locks, and other entries of all
+    /// databases are evicted for it.
+    ///
+    /// # Errors
+    /// As [`Databases::with_locked`], and [`Error::StoreFull`] before `f` is called.
+    pub fn with_room_and_locked<K: AsRef<[u8]>, R>(
+        &self,
+        room: Room,
+        dbs: &[u8],
+        keys: &[(u8, K)],
+        f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let reserved = self.zero.reserve_room(room)?;
         loop {
             let generation = self.generation();
             let mut wanted = Wanted::default();
@@ -267,7 +283,7 @@ impl Databases {
             if self.generation() == generation {
                 return f(&mut LockedDatabases {
                     databases: self,
-                    held,
+                    held: held.with_room(reserved),
                 });
             }
         }

@@ -60,6 +60,7 @@ pub use glob::Glob;
 pub use hash::HasherKind;
 pub use locked::Locked;
 pub use record::{Kind, ValueRef};
+pub use room::Room;
 pub use scan::{Filter, Page};
 pub use shard::{Change, Entry, Keep, Popped};
 pub use stats::Stats;

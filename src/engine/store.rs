@@ -98,6 +98,14 @@ impl Inner {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether what the store holds counts in these bounds.
+    pub(crate) fn shares_bounds(&self, cx: &Context) -> bool {
+        match (&self.cx.bounds, &cx.bounds) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// Whether the sweeper has to look at the store.
     pub(crate) fn is_swept(&self) -> bool {
         self.sweeps
@@ -255,6 +263,14 @@ impl Store {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
+    }
+
+    /// How much the store may hold.
+    pub fn limits(&self) -> Limits {
+        self.cx()
+            .bounds
+            .as_ref()
+            .map_or_else(Limits::default, |bounds| bounds.limits())
     }
 
     /// Whether the number of entries or of bytes is bounded.

@@ -11,10 +11,11 @@ mod listen;
 pub(crate) mod log;
 pub(crate) mod offload;
 pub(crate) mod resp;
-mod secrets;
+mod saving;
+pub(crate) mod secrets;
 mod shared;
 mod shutdown;
-mod stats;
+pub(crate) mod stats;
 mod strangers;
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,11 @@ pub(crate) use connections::ConnectionGuard;
 pub use listen::StartError;
 pub use secrets::Secrets;
 pub(crate) use shared::Shared;
+
+/// The commands of the Redis protocol as a document.
+pub fn commands_document() -> String {
+    resp::document()
+}
 
 /// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
 pub struct Server {

@@ -99,6 +99,13 @@ impl<T: Table> Shard<T> {
         Ok(())
     }
 
+    /// Keeps the place of one entry that the caller has taken for the next write.
+    pub(crate) fn hold_place(&mut self) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.place = Place::Held;
+        }
+    }
+
     /// Gives the place back that the shard holds and no write needed.
     fn give_place(&mut self, cx: &Context) {
         if let Some(eviction) = &mut self.eviction

@@ -76,10 +76,11 @@ impl<'c> Call<'c, '_> {
         f: impl FnOnce(Option<Entry<'_>>, &mut Replies) -> Result<(Change<'c>, R), Failure>,
     ) -> Result<R, Failure> {
         let out = &mut *self.out;
-        self.keys.modify(self.keys.db, key, len, event, |entry| match entry {
-            Some(entry) if !is_string(&entry) => Err(WRONG_TYPE),
-            entry => f(entry, out),
-        })
+        self.keys
+            .modify(self.keys.db, key, len, event, |entry| match entry {
+                Some(entry) if !is_string(&entry) => Err(WRONG_TYPE),
+                entry => f(entry, out),
+            })
     }
 }
 
@@ -143,5 +144,9 @@ impl Word {
 
 /// Runs what may take over a millisecond: other connections of this thread go on elsewhere meanwhile.
 pub(crate) fn heavy<R>(is_heavy: bool, work: impl FnOnce() -> R) -> R {
-    if is_heavy { tokio::task::block_in_place(work) } else { work() }
+    if is_heavy {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
 }
