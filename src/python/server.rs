@@ -89,10 +89,21 @@ fn start_error(error: StartError) -> PyErr {
 }
 
 fn os_error(source: &std::io::Error, message: String) -> PyErr {
+    let message = without_number(message);
     match source.raw_os_error() {
         Some(errno) => PyOSError::new_err((errno, message)),
-        None => PyOSError::new_err(message),
+        None => std::io::Error::new(source.kind(), message).into(),
     }
+}
+
+/// Takes out the " (os error 2)" that Rust adds to what the system said.
+fn without_number(mut message: String) -> String {
+    if let Some(start) = message.find(" (os error ")
+        && let Some(len) = message[start..].find(')')
+    {
+        message.replace_range(start..=start + len, "");
+    }
+    message
 }
 
 #[pymethods]
