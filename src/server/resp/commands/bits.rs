@@ -99,20 +99,22 @@ fn count_bits(value: &[u8], first: usize, last: usize) -> u64 {
 }
 
 pub(crate) fn bitcount(call: &mut Call<'_, '_>) -> Done {
-    let range = match call.args.len() {
-        2 => None,
-        4 | 5 => Some((call.integer(2)?, call.integer(3)?, counts_bits(call, 4)?)),
+    // A missing key answers before its arguments are looked at.
+    let Some(value) = call.copy_string(call.args.at(1))? else {
+        call.out.integer(0);
+        return Ok(());
+    };
+    let bits = match call.args.len() {
+        2 => bit_range(0, -1, value.len(), 8),
+        4 | 5 => match (call.integer(2)?, call.integer(3)?) {
+            (start, end) if start < 0 && end < 0 && start > end => None,
+            (start, end) if counts_bits(call, 4)? => bit_range(start, end, value.len() * 8, 1),
+            (start, end) => bit_range(start, end, value.len(), 8),
+        },
         _ => return Err(SYNTAX),
     };
-    let value = call.copy_string(call.args.at(1))?;
-    let value = value.as_deref().unwrap_or_default();
-    let bits = match range {
-        None => bit_range(0, -1, value.len(), 8),
-        Some((start, end, true)) => bit_range(start, end, value.len() * 8, 1),
-        Some((start, end, false)) => bit_range(start, end, value.len(), 8),
-    };
     let count = bits.map_or(0, |(first, last)| {
-        heavy(last - first > HEAVY * 8, || count_bits(value, first, last))
+        heavy(last - first > HEAVY * 8, || count_bits(&value, first, last))
     });
     call.out.integer(count as i64);
     Ok(())
@@ -124,17 +126,16 @@ pub(crate) fn bitpos(call: &mut Call<'_, '_>) -> Done {
         return Err(fixed("ERR The bit argument must be 1 or 0."));
     }
     let wanted = bit == 1;
+    let Some(value) = call.copy_string(call.args.at(1))? else {
+        call.out.integer(if wanted { -1 } else { 0 });
+        return Ok(());
+    };
     if call.args.len() > 6 {
         return Err(SYNTAX);
     }
     let start = if call.args.len() > 3 { call.integer(3)? } else { 0 };
     let by_bits = counts_bits(call, 5)?;
     let end = if call.args.len() > 4 { Some(call.integer(4)?) } else { None };
-    let value = call.copy_string(call.args.at(1))?;
-    let Some(value) = value else {
-        call.out.integer(if wanted { -1 } else { 0 });
-        return Ok(());
-    };
     let (len, unit) = if by_bits { (value.len() * 8, 1) } else { (value.len(), 8) };
     let Some((first, last)) = bit_range(start, end.unwrap_or(-1), len, unit) else {
         call.out.integer(-1);

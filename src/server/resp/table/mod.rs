@@ -19,6 +19,7 @@ const fn row(name: &'static str, arity: i32, flags: u32, keys: &'static [Keys], 
         arity,
         flags: Flags(flags),
         keys,
+        tips: &[],
         group: "",
         since: "",
         complexity: "O(1)",
@@ -39,6 +40,10 @@ impl Command {
 
     const fn takes_time(self, complexity: &'static str) -> Command {
         Command { complexity, ..self }
+    }
+
+    const fn tips(self, tips: &'static [&'static str]) -> Command {
+        Command { tips, ..self }
     }
 
     const fn contains(self, subcommands: &'static [Command]) -> Command {
