@@ -65,17 +65,19 @@ pub enum Error {
         /// Offset of the row's first byte in the file.
         byte_offset: u64,
     },
-    /// A row of a TSV file holds a key or a value over the limits.
-    RowTooLong {
+    /// A row of a TSV file holds a key or a value over the limits, or a backslash that escapes nothing.
+    BadRow {
         /// The file.
         path: PathBuf,
         /// Line number, from 1.
         line: u64,
         /// Offset of the row's first byte in the file.
         byte_offset: u64,
-        /// [`Error::KeyTooLong`] or [`Error::ValueTooLong`].
+        /// [`Error::KeyTooLong`], [`Error::ValueTooLong`] or [`Error::BadEscape`].
         cause: Box<Error>,
     },
+    /// What follows a backslash in a row is not `t`, `n` or another backslash.
+    BadEscape,
     /// `save` met an entry that plain TSV cannot hold. Holds the key.
     NotRepresentable(Vec<u8>),
     /// Bytes are no encoded tuple.
@@ -151,7 +153,7 @@ impl fmt::Display for Error {
                 "{}: line {line} (byte {byte_offset}) has no tab",
                 path.display()
             ),
-            Error::RowTooLong {
+            Error::BadRow {
                 path,
                 line,
                 byte_offset,
@@ -161,9 +163,13 @@ impl fmt::Display for Error {
                 "{}: line {line} (byte {byte_offset}): {cause}",
                 path.display()
             ),
+            Error::BadEscape => write!(
+                f,
+                "a backslash is followed by none of 't', 'n' and a backslash"
+            ),
             Error::NotRepresentable(key) => write!(
                 f,
-                "the entry of key {:?} has a tab or newline where TSV cannot hold it",
+                "the entry of key {:?} has a tab or newline where TSV cannot hold it; escape=\"backslash\" can",
                 String::from_utf8_lossy(key)
             ),
             Error::MalformedTuple { at, what } => {
@@ -177,7 +183,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Io { source, .. } => Some(source),
-            Error::RowTooLong { cause, .. } => Some(cause),
+            Error::BadRow { cause, .. } => Some(cause),
             _ => None,
         }
     }

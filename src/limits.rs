@@ -11,8 +11,6 @@ pub const SMALL_VALUE_LEN: usize = 4 * 1024;
 
 /// Longest time to live, in milliseconds: ten years of 365.25 days.
 pub const MAX_TTL: u64 = 10 * 36_525 * 24 * 36_000;
-/// Records hold deadlines in 40 bits, which is 34 years after the store was made.
-pub(crate) const LAST_DEADLINE: u64 = (1 << 40) - 1;
 
 /// Checks a time to live in milliseconds.
 #[inline]

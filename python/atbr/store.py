@@ -421,6 +421,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         progress: bool | Show | None = None,
         check_memory: bool = True,
         ttl: Ttl | EllipsisType = ...,
+        escape: Literal["backslash"] | None = None,
     ) -> _core.LoadReport:
         r"""Load a TSV file: rows of a key, a tab, a value, a newline. O(size of the file).
 
@@ -437,9 +438,10 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
                 available memory.
             ttl: Time to live of the rows, in seconds or as a timedelta, None for never; the store's
                 default if left out.
+            escape: "backslash" reads \t, \n and \\ as a tab, a newline and a backslash.
 
         Raises:
-            LoadError: A row has no tab or is over the limits. Exactly the rows before it are in.
+            LoadError: A row has no tab, is over the limits, or has a backslash that escapes nothing. Exactly the rows before it are in.
             OSError: The file cannot be read.
             KeyboardInterrupt: On Ctrl-C, within 100 ms; the first rows of the file are in.
 
@@ -454,27 +456,43 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
 
         """
         with shown(progress, f"load {os.fspath(path)}") as tick:
-            return _core.load(self, path, threads, keep, check_memory, tick, ttl)
+            return _core.load(self, path, threads, keep, check_memory, tick, ttl, escape)
 
     def save(
-        self, path: str | os.PathLike[str], *, progress: bool | Show | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: bool | Show | None = None,
+        escape: Literal["backslash"] | None = None,
+        skip_expiring: bool = False,
     ) -> _core.SaveReport:
         r"""Write all entries as a TSV file, in no particular order. O(bytes of the store).
 
         The file is replaced only when all of it is on disk, and not at all if something goes wrong.
 
+        Args:
+            path: The file.
+            progress: As for `load`.
+            escape: "backslash" writes tabs, newlines and backslashes as \t, \n and \\, so that any key
+                and any value can be saved; `load` has to be told the same.
+            skip_expiring: Leave out entries that expire; the report's `skipped` counts them.
+
         Raises:
-            ValueError: A key holds a tab or a newline, or a value a newline.
+            ValueError: A key holds a tab or a newline, or a value a newline, and escape= is None.
             OSError: The file cannot be written.
 
-        >>> Store({"a": "1"}).save("saved.tsv").rows
+        >>> store = Store({"a": "1\n2"})
+        >>> store.save("saved.tsv", escape="backslash").rows
         1
         >>> open("saved.tsv").read()
-        'a\t1\n'
+        'a\t1\\n2\n'
+        >>> copy = Store()
+        >>> copy.load("saved.tsv", escape="backslash").rows, copy == store
+        (1, True)
 
         """
         with shown(progress, f"save {os.fspath(path)}") as tick:
-            return _core.save(self, path, tick)
+            return _core.save(self, path, tick, escape, skip_expiring)
 
     def serve(self, **options: Unpack[ServeOptions]) -> Server:
         """Serve the store over HTTP, WebSocket and the Redis protocol, in the background; it stays usable here.

@@ -105,7 +105,8 @@ impl Store {
         for (i, key) in keys.iter().enumerate() {
             let (cell, order) = self.place(key);
             orders[i] = order;
-            guards[i] = cell.lock.try_read();
+            // Nor is what is broken read: the slow way says so.
+            guards[i] = cell.lock.try_read().filter(|shard| !shard.is_broken());
             if let Some(shard) = &guards[i] {
                 shard.prefetch_group(order);
             }
@@ -136,7 +137,7 @@ impl Store {
     fn get_slowly(&self, keys: &[&[u8]], out: &mut Batch) -> Result<()> {
         for key in keys {
             let (cell, order) = self.place(key);
-            let shard = cell.lock.read();
+            let shard = cell.read(Wait::Block)?;
             out.push(shard.get(self.cx(), order, key))?;
         }
         Ok(())

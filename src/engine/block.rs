@@ -6,8 +6,10 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
+use super::bounds::Bounds;
 use crate::{Error, Result};
 
 #[repr(C)]
@@ -19,6 +21,8 @@ struct Head {
     room: usize,
     /// What the memory came from.
     memory: Memory,
+    /// Where a block is counted that no record has any more; null before.
+    readers: AtomicPtr<Bounds>,
 }
 
 /// Where a block's memory comes from.
@@ -75,6 +79,7 @@ impl Block {
                 value_len: (value.len() + tail.len()) as u32,
                 room,
                 memory,
+                readers: AtomicPtr::new(ptr::null_mut()),
             });
             let bytes = head.add(1).cast::<u8>().as_ptr();
             ptr::copy_nonoverlapping(key.as_ptr(), bytes, key.len());
@@ -143,6 +148,16 @@ impl Block {
             return Ok(None);
         };
         Self::with_parts(self.key(), self.value(), tail, room).map(Some)
+    }
+
+    /// Drops the handle of a record that dies. Where readers have handles, the block counts in `bounds` until the last one goes.
+    pub(crate) fn leave_to_readers(self, bounds: &Arc<Bounds>) {
+        if self.head().references.load(Ordering::Acquire) > 1 {
+            bounds.add(0, self.allocated() as u64);
+            let counted = Arc::into_raw(Arc::clone(bounds)).cast_mut();
+            // Whoever drops the last handle sees it: this one goes after it was written.
+            self.head().readers.store(counted, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn into_raw(self) -> *mut u8 {
@@ -217,6 +232,11 @@ impl Drop for Block {
         }
         fence(Ordering::Acquire);
         let (room, memory) = (self.head().room, self.head().memory);
+        let readers = self.head().readers.load(Ordering::Relaxed);
+        if !readers.is_null() {
+            // SAFETY: `leave_to_readers` gave up this count, once.
+            unsafe { Arc::from_raw(readers.cast_const()) }.give_back(self.allocated() as u64);
+        }
         if let Ok(layout) = Self::layout(room) {
             // SAFETY: the last handle; allocated so, with this layout.
             unsafe {

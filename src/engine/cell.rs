@@ -59,10 +59,14 @@ impl Cell {
     }
 
     pub(crate) fn read(&self, wait: Wait) -> Result<RwLockReadGuard<'_, Shard<Sparse>>> {
-        match wait {
-            Wait::Block => Ok(self.lock.read()),
-            Wait::Try => self.lock.try_read().ok_or(Error::WouldBlock),
+        let shard = match wait {
+            Wait::Block => self.lock.read(),
+            Wait::Try => self.lock.try_read().ok_or(Error::WouldBlock)?,
+        };
+        if shard.is_broken() {
+            return Err(Error::Broken);
         }
+        Ok(shard)
     }
 
     pub(crate) fn write(&self, wait: Wait) -> Result<RwLockWriteGuard<'_, Shard<Sparse>>> {
@@ -83,9 +87,14 @@ impl Cell {
         Due { at, is_new }
     }
 
+    /// Entries of the shard, as far as was published.
+    pub(crate) fn entries(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
     /// Whether the shard has no entry, as far as was published.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
+        self.entries() == 0
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::events::{Classes, Event, Notification, Notifier};
 use super::held::{Held, Wanted};
-use super::room::Kept;
+use super::room::{Kept, Room};
 use super::scan::{Filter, Page};
 use super::shard::{Change, Entry};
 use super::store::{Store, Wait};
@@ -59,6 +59,16 @@ struct Taking {
     events: Vec<Notification>,
 }
 
+/// The bits of a database in an order.
+fn nibble(db: u8) -> u64 {
+    (COUNT as u64 - 1) << (u32::from(db) * BITS)
+}
+
+/// The place of a database in an order.
+fn place_in(order: u64, db: u8) -> usize {
+    (order >> (u32::from(db) * BITS)) as usize % COUNT
+}
+
 impl Databases {
     /// Number of databases.
     pub const COUNT: u8 = COUNT as u8;
@@ -91,16 +101,21 @@ impl Databases {
     /// # Errors
     /// [`Error::NoSuchDatabase`].
     fn place(&self, db: u8) -> Result<usize> {
-        if db >= Self::COUNT {
-            return Err(Error::NoSuchDatabase(db));
-        }
+        Self::check(db)?;
         Ok(self.place_of(db))
+    }
+
+    fn check(db: u8) -> Result<()> {
+        if db < Self::COUNT {
+            Ok(())
+        } else {
+            Err(Error::NoSuchDatabase(db))
+        }
     }
 
     #[inline]
     fn place_of(&self, db: u8) -> usize {
-        let order = self.order.load(Ordering::SeqCst);
-        (order >> (u32::from(db) * BITS)) as usize % COUNT
+        place_in(self.order.load(Ordering::SeqCst), db)
     }
 
     fn store(&self, db: u8) -> Result<Option<&Arc<Store>>> {
@@ -121,7 +136,10 @@ impl Databases {
     }
 
     fn made(&self, db: u8) -> Result<&Arc<Store>> {
-        let place = self.place(db)?;
+        self.made_in(self.place(db)?)
+    }
+
+    fn made_in(&self, place: usize) -> Result<&Arc<Store>> {
         match self.stores[place].get() {
             Some(store) => Ok(store),
             None => self.make(place, &lock_mutex(&self.changes)),
@@ -231,7 +249,7 @@ impl Databases {
     /// keys), and what `f` does.
     ///
     /// In a bounded store room for a write is made in the shards that are held; it ends in [`Error::StoreFull`] where they have
-    /// nothing to evict.
+    /// nothing to evict. [`Databases::with_room_and_locked`] makes room before.
     ///
     /// # Errors
     /// [`Error::NoSuchDatabase`] and [`Error::OutOfMemory`] before `f` is called; else those of `f`, with what it did until then done.
@@ -240,7 +258,7 @@ impl Databases {
         keys: &[(u8, K)],
         f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
     ) -> Result<R> {
-        self.with_all_locked(&[], keys, f)
+        self.with_room_and_locked(Room::NONE, &[], keys, f)
     }
 
     /// As [`Databases::with_locked`], with all shards of the databases `dbs` locked, too.
@@ -253,21 +271,43 @@ impl Databases {
         keys: &[(u8, K)],
         f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
     ) -> Result<R> {
+        self.with_room_and_locked(Room::NONE, dbs, keys, f)
+    }
+
+    /// As [`Databases::with_all_locked`]. Where the store is bounded, `room` is taken before the locks, and other entries of all
+    /// databases are evicted for it.
+    ///
+    /// # Errors
+    /// As [`Databases::with_locked`], and [`Error::StoreFull`] before `f` is called.
+    pub fn with_room_and_locked<K: AsRef<[u8]>, R>(
+        &self,
+        room: Room,
+        dbs: &[u8],
+        keys: &[(u8, K)],
+        f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let reserved = self.zero.reserve_room(room)?;
         loop {
-            let generation = self.generation();
+            let order = self.order.load(Ordering::SeqCst);
+            let mut concerned = 0;
+            let mut store = |db: u8| {
+                Self::check(db)?;
+                concerned |= nibble(db);
+                self.made_in(place_in(order, db))
+            };
             let mut wanted = Wanted::default();
             for &db in dbs {
-                wanted.add_all(self.made(db)?)?;
+                wanted.add_all(store(db)?)?;
             }
             for (db, key) in keys {
-                wanted.add_key(self.made(*db)?, key.as_ref())?;
+                wanted.add_key(store(*db)?, key.as_ref())?;
             }
             let held = wanted.lock()?;
             // Nobody exchanges a store of which a shard is held.
-            if self.generation() == generation {
+            if (self.order.load(Ordering::SeqCst) ^ order) & concerned == 0 {
                 return f(&mut LockedDatabases {
                     databases: self,
-                    held,
+                    held: held.with_room(reserved),
                 });
             }
         }
@@ -516,6 +556,22 @@ impl<'d> LockedDatabases<'d> {
     ) -> Result<bool> {
         let store = self.store(db)?;
         self.held.set(store, key, value, ttl, event)
+    }
+
+    /// As [`LockedDatabases::set`], of a type that is no string, without a deadline: for tests of those who meet it.
+    ///
+    /// # Errors
+    /// As [`LockedDatabases::set`].
+    #[cfg(any(test, feature = "failpoints"))]
+    pub fn set_kind(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        value: &[u8],
+        kind: super::record::Kind,
+    ) -> Result<()> {
+        let store = self.store(db)?;
+        self.held.set_kind(store, key, value, kind)
     }
 
     /// Takes a key out; false where it was not there.

@@ -31,6 +31,22 @@ mod armed {
         STATE.with(|state| state.replace((0, None)).0)
     }
 
+    thread_local! {
+        static PANICS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// The next change of this thread that writes a record panics in the middle.
+    pub fn arm_panic() {
+        PANICS.with(|panics| panics.set(true));
+    }
+
+    /// Panics where that was asked for.
+    pub(crate) fn panic_here() {
+        if PANICS.with(|panics| panics.replace(false)) {
+            panic!("asked for by a test");
+        }
+    }
+
     #[unsafe(no_mangle)]
     extern "C" fn atbr_failpoint() -> bool {
         hit()
@@ -38,7 +54,14 @@ mod armed {
 }
 
 #[cfg(feature = "failpoints")]
-pub use armed::{arm, disarm, hit};
+pub(crate) use armed::panic_here;
+#[cfg(feature = "failpoints")]
+pub use armed::{arm, arm_panic, disarm, hit};
+
+/// Panics where a test asked for that.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn panic_here() {}
 
 /// True when this allocation has to fail.
 #[cfg(not(feature = "failpoints"))]

@@ -2,8 +2,8 @@
 //! the child finds every store whole. Waiting never parks (see sync.rs), so a lock word is all there is.
 
 use std::ops::Deref;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
@@ -71,6 +71,37 @@ pub(crate) fn unregister(store: &Inner) {
     }
 }
 
+/// Called in the child of a fork.
+type InChild = Arc<dyn Fn() + Send + Sync>;
+
+static HOOKS: Mutex<Vec<(u64, InChild)>> = Mutex::new(Vec::new());
+
+/// Has something done in the children of forks until it is dropped.
+pub struct ForkHook(u64);
+
+/// Calls `hook` in the child of every fork, on its only thread, once all stores can be used there: for whoever has descriptors that
+/// are not the child's. Hooks are called in the order in which they were given, and must not drop one.
+///
+/// # Errors
+/// [`crate::Error::OutOfMemory`].
+pub fn in_forked_children(hook: impl Fn() + Send + Sync + 'static) -> Result<ForkHook> {
+    prepare_for_forks();
+    let number = SERIAL.fetch_add(1, Ordering::Relaxed);
+    try_push(&mut lock_mutex(&HOOKS), (number, Arc::new(hook)))?;
+    Ok(ForkHook(number))
+}
+
+impl Drop for ForkHook {
+    fn drop(&mut self) {
+        let mut hooks = lock_mutex(&HOOKS);
+        let at = hooks.iter().position(|(number, _)| *number == self.0);
+        let removed = at.map(|at| hooks.remove(at));
+        // What it holds may take locks when it goes.
+        drop(hooks);
+        drop(removed);
+    }
+}
+
 /// A registered store that does not go while this is held.
 pub(crate) struct Pinned(*const Inner);
 
@@ -100,6 +131,7 @@ pub(crate) fn pin(number: usize) -> Option<Pinned> {
 
 extern "C" fn prepare() {
     sweeper::stop_over_fork();
+    std::mem::forget(lock_mutex(&HOOKS));
     let stores = lock_mutex(&STORES);
     for entry in stores.iter() {
         // SAFETY: registered stores are alive while the registry is locked.
@@ -141,6 +173,7 @@ fn release(child: bool) {
     // SAFETY: locked by `prepare`.
     unsafe {
         STORES.force_unlock();
+        HOOKS.force_unlock();
         sweeper::release_after_fork();
     }
 }
@@ -151,4 +184,6 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     release(true);
+    let hooks = lock_mutex(&HOOKS);
+    hooks.iter().for_each(|(_, hook)| hook());
 }

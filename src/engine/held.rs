@@ -8,9 +8,11 @@ use parking_lot::RwLockWriteGuard;
 
 use super::cell::Due;
 use super::events::Event;
-use super::room::room_for;
+#[cfg(any(test, feature = "failpoints"))]
+use super::record::Kind;
+use super::room::{Reserved, room_for};
 use super::scan::{Filter, Page, random_key};
-use super::shard::{Change, Entry, Made, Shard, Spared};
+use super::shard::{Change, Context, Entry, Made, Shard, Spared};
 use super::store::Store;
 use super::table::{Sparse, try_reserve};
 use super::ttl::Ttl;
@@ -41,6 +43,7 @@ pub(super) struct Held<'s> {
     /// By name, each once. The first one is apart, so that one key needs no memory.
     first: Option<HeldShard<'s>>,
     others: Vec<HeldShard<'s>>,
+    reserved: Reserved,
 }
 
 /// Which shards to lock.
@@ -103,13 +106,23 @@ impl<'s> Wanted<'s> {
         };
         let first = self.first.map(lock);
         others.extend(self.others.into_iter().map(lock));
-        let mut held = Held { first, others };
+        let mut held = Held {
+            first,
+            others,
+            reserved: Reserved::default(),
+        };
         held.fix_time();
         Ok(held)
     }
 }
 
 impl<'s> Held<'s> {
+    /// Has writes use room that was taken before.
+    pub(super) fn with_room(mut self, reserved: Reserved) -> Self {
+        self.reserved = reserved;
+        self
+    }
+
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut HeldShard<'s>> {
         self.first.iter_mut().chain(&mut self.others)
     }
@@ -133,14 +146,17 @@ impl<'s> Held<'s> {
             store: store.serial(),
             shard,
         };
-        if let Some(first) = &mut self.first
-            && first.name == name
-        {
-            return Ok(&mut first.guard);
+        let held = match &mut self.first {
+            Some(first) if first.name == name => first,
+            _ => {
+                let at = self.others.binary_search_by_key(&name, |held| held.name);
+                &mut self.others[at.map_err(|_| Error::NotLocked)?]
+            }
+        };
+        if held.guard.is_broken() {
+            return Err(Error::Broken);
         }
-        let at = self.others.binary_search_by_key(&name, |held| held.name);
-        let at = at.map_err(|_| Error::NotLocked)?;
-        Ok(&mut self.others[at].guard)
+        Ok(&mut held.guard)
     }
 
     fn of_key(&mut self, store: &Store, key: &[u8]) -> Result<(&mut Guard<'s>, u32)> {
@@ -166,6 +182,21 @@ impl<'s> Held<'s> {
         let len = key.len() + value.len();
         self.write(store, key, len, Spared::None, |shard, order| {
             shard.set(store.cx(), order, key, value, ttl, event)
+        })
+    }
+
+    /// Writes another type, for tests.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub(super) fn set_kind(
+        &mut self,
+        store: &Store,
+        key: &[u8],
+        value: &[u8],
+        kind: Kind,
+    ) -> Result<()> {
+        let len = key.len() + value.len();
+        self.write(store, key, len, Spared::None, |shard, order| {
+            shard.set_kind(store.cx(), order, key, value, kind)
         })
     }
 
@@ -204,20 +235,82 @@ impl<'s> Held<'s> {
     ) -> Result<R> {
         let cx = store.cx();
         let room = cx.bounds.as_ref().map_or(0, |_| room_for(len));
+        self.of_key(store, key)?;
+        if cx.bounds.is_some() && !self.reserved.take_bytes(room) {
+            self.evict_until(store, key, |cx, shard, is_own| {
+                let spared = if is_own { spared } else { Spared::Newest };
+                shard.make_room(cx, room, spared)
+            })?;
+        }
+        let has_place = self.reserved.take_entry();
         let (shard, order) = self.of_key(store, key)?;
-        loop {
-            match shard.make_room(cx, room, spared) {
-                Made::Room => break,
-                Made::Progress => {}
-                Made::Nothing => return Err(Error::StoreFull),
+        if has_place {
+            shard.hold_place();
+        }
+        while let Err(error) = self.of_key(store, key)?.0.take_first_entry(cx) {
+            let evicts = cx.bounds.as_ref().is_some_and(|bounds| bounds.evicts());
+            let made = match error {
+                Error::NothingToEvict if evicts => {
+                    self.evict_until(store, key, |cx, shard, is_own| {
+                        if is_own {
+                            Made::Nothing
+                        } else {
+                            shard.evict_one(cx, Spared::Newest)
+                        }
+                    })
+                }
+                _ => Err(Error::StoreFull),
+            };
+            if let Err(error) = made {
+                self.of_key(store, key)?.0.settle(cx, room);
+                return Err(error);
             }
         }
-        let result = shard.take_first_entry(cx).and_then(|()| work(shard, order));
+        let shard = self.of_key(store, key)?.0;
+        let result = work(shard, order);
         shard.settle(cx, room);
         result.map_err(|error| match error {
             Error::NothingToEvict => Error::StoreFull,
             other => other,
         })
+    }
+
+    /// Goes round the shards that are held, the key's own first, until `make` has made room in one of them.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`].
+    #[cold]
+    fn evict_until(
+        &mut self,
+        store: &Store,
+        key: &[u8],
+        mut make: impl FnMut(&Context, &mut Shard<Sparse>, bool) -> Made,
+    ) -> Result<()> {
+        loop {
+            let mut progress = false;
+            match make(store.cx(), self.of_key(store, key)?.0, true) {
+                Made::Room => return Ok(()),
+                Made::Progress => continue,
+                Made::Nothing => {}
+            }
+            let own = Name {
+                store: store.serial(),
+                shard: store.cx().placer.place(key).shard,
+            };
+            for held in self.iter_mut().filter(|held| held.name != own) {
+                let cx = held.store.cx();
+                let made = make(cx, &mut held.guard, false);
+                held.guard.settle(cx, 0);
+                match made {
+                    Made::Room => return Ok(()),
+                    Made::Progress => progress = true,
+                    Made::Nothing => {}
+                }
+            }
+            if !progress {
+                return Err(Error::StoreFull);
+            }
+        }
     }
 
     pub(super) fn len(&mut self, store: &Store) -> Result<u64> {
@@ -231,7 +324,7 @@ impl<'s> Held<'s> {
     pub(super) fn clear(&mut self, store: &Store) -> Result<()> {
         for shard in 0..store.cells().len() {
             let shard = self.shard(store, shard as u32)?;
-            shard.clear(store.cx());
+            shard.clear(store.cx())?;
             shard.settle(store.cx(), 0);
         }
         Ok(())

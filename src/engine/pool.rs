@@ -2,10 +2,13 @@
 //! so that huge pages serve every shard and waste is per store, not per shard. Knows no records.
 
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::thread;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::block::Block;
+use super::bounds::Bounds;
 use super::failpoint;
 use super::sync;
 use super::table::{try_push, try_reserve};
@@ -238,12 +241,14 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct Pool {
     inner: Mutex<Inner>,
+    /// Where blocks count that only readers hold; None where bytes are not bounded.
+    bounds: Option<Arc<Bounds>>,
 }
 
 impl Pool {
     /// A pool for a store of at most so many bytes: it holds hardly any memory that is not in use, and a small one takes no huge
     /// pages, which would count as a whole.
-    pub(crate) fn bounded(bytes: u64) -> Pool {
+    pub(crate) fn bounded(bytes: u64, bounds: Option<Arc<Bounds>>) -> Pool {
         let inner = Inner {
             keeps: Some((bytes / 256) as usize / CHUNK),
             no_huge: bytes < HUGE_FROM,
@@ -251,6 +256,7 @@ impl Pool {
         };
         Pool {
             inner: Mutex::new(inner),
+            bounds,
         }
     }
 
@@ -265,6 +271,14 @@ impl Pool {
     pub(crate) unsafe fn force_unlock(&self) {
         // SAFETY: passed on to the caller.
         unsafe { self.inner.force_unlock() };
+    }
+
+    /// Drops the block of a record that dies.
+    pub(crate) fn let_go(&self, block: Block) {
+        match &self.bounds {
+            Some(bounds) => block.leave_to_readers(bounds),
+            None => drop(block),
+        }
     }
 
     /// A chunk; its bytes are undefined. `pages` matters where a region has to be mapped for it.

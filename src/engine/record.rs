@@ -3,12 +3,14 @@
 //! | record | bytes |
 //! |---|---|
 //! | plain: key under 64 B | `0b0vkkkkkk`, value length (LEB128), key, value |
-//! | extended: key under 63 B | `0b10kkkkkk`, flags, deadline (5 B, if `EXPIRES`), value length (LEB128), key, value |
-//! | extended: longer key | `0b10111111`, flags, deadline (5 B, if `EXPIRES`), key length (u16), value length (LEB128), key, value |
-//! | block: over [`MAX_INLINE`] | `0b10000000`, flags with `BLOCK`, deadline (5 B, if `EXPIRES`), pointer to a [`Block`] (8 bytes) |
+//! | extended: key under 63 B | `0b10kkkkkk`, flags, deadline, value length (LEB128), key, value |
+//! | extended: longer key | `0b10111111`, flags, deadline, key length (u16), value length (LEB128), key, value |
+//! | block: over [`MAX_INLINE`] | `0b10000000`, flags with `BLOCK`, deadline, pointer to a [`Block`] (8 bytes) |
 //! | dead, n bytes | `0xC0`, n (u16), n - 3 bytes of anything |
 //! | dead, 1 byte | `0xFF` |
 //!
+//! The upper three flags are the [`Kind`]; what is not a string is extended. A deadline takes 5 bytes with the flag `EXPIRES`, none
+//! without it, and 8 without it where the flags of the wheel are set all the same: nobody but a far deadline has them then.
 //! Integers are little-endian. `v` and the flag `VISITED` say that the entry was read since the bit was last cleared; readers set
 //! them under the shard's shared lock, so the first two bytes of a record are read and written as atomics.
 //! Records follow each other without padding, so that an arena can be read in order.
@@ -33,7 +35,12 @@ const EXPIRES: u8 = 2;
 const VISITED: u8 = 4;
 const IN_WHEEL: u8 = 8;
 const ODD_WHEEL: u8 = 16;
+const WHEELS: u8 = IN_WHEEL | ODD_WHEEL;
+const KIND_SHIFT: u32 = 5;
 const DEADLINE_LEN: usize = 5;
+const FAR_LEN: usize = 8;
+/// Later deadlines are far: 34 years after the store was made.
+const LAST_NEAR: u64 = (1 << 40) - 1;
 const POINTER_LEN: usize = size_of::<*mut u8>();
 /// In the place of a key's length: a u16 follows.
 const LONG_KEY: usize = 63;
@@ -41,7 +48,7 @@ const LONG_KEY: usize = 63;
 /// When a record expires, and whether its shard's time wheel knows of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expiry {
-    /// Milliseconds since the store's epoch, below 2^40; 0: never.
+    /// Milliseconds since the store's epoch; 0: never.
     pub(crate) deadline: u64,
     /// The wheel that holds an entry that fires no later than the deadline.
     pub(crate) wheel: InWheel,
@@ -67,13 +74,83 @@ impl Expiry {
         self.deadline != 0
     }
 
-    fn flags(self) -> u8 {
-        match self.wheel {
-            _ if !self.expires() => 0,
-            InWheel::None => EXPIRES,
-            InWheel::Even => EXPIRES | IN_WHEEL,
-            InWheel::Odd => EXPIRES | IN_WHEEL | ODD_WHEEL,
+    #[inline]
+    fn is_near(self) -> bool {
+        self.deadline.wrapping_sub(1) < LAST_NEAR
+    }
+
+    /// Bytes of the deadline in a record.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        match self.deadline {
+            0 => 0,
+            1..=LAST_NEAR => DEADLINE_LEN,
+            _ => FAR_LEN,
         }
+    }
+
+    #[inline]
+    fn flags(self) -> u8 {
+        let wheel = match self.wheel {
+            InWheel::None => 0,
+            InWheel::Even => IN_WHEEL,
+            InWheel::Odd => WHEELS,
+        };
+        match self.deadline {
+            0 => 0,
+            1..=LAST_NEAR => EXPIRES | wheel,
+            _ if wheel == 0 => ODD_WHEEL,
+            _ => wheel,
+        }
+    }
+}
+
+/// What type of value an entry has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kind(u8);
+
+impl Kind {
+    /// Bytes.
+    pub const STRING: Kind = Kind(0);
+    /// What no release writes, for tests of those who meet a type that is not theirs.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub const OF_TESTS: Kind = Kind(7);
+}
+
+/// What the head of a record says beside lengths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) expiry: Expiry,
+    pub(crate) kind: Kind,
+}
+
+impl Form {
+    #[inline]
+    pub(crate) fn string(expiry: Expiry) -> Form {
+        Form {
+            expiry,
+            kind: Kind::STRING,
+        }
+    }
+
+    #[inline]
+    fn flags(self) -> u8 {
+        self.expiry.flags() | self.kind.0 << KIND_SHIFT
+    }
+
+    #[inline]
+    fn is_plain(self) -> bool {
+        !self.expiry.expires() && self.kind == Kind::STRING
+    }
+}
+
+/// Bytes of the deadline in a record with these flags.
+#[inline]
+fn deadline_len(flags: u8) -> usize {
+    match flags & (EXPIRES | WHEELS) {
+        0 => 0,
+        near if near & EXPIRES != 0 => DEADLINE_LEN,
+        _ => FAR_LEN,
     }
 }
 
@@ -90,6 +167,7 @@ pub(crate) struct Record<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: ValueRef<'a>,
     pub(crate) expiry: Expiry,
+    pub(crate) kind: Kind,
     /// Bytes in the arena.
     pub(crate) len: usize,
 }
@@ -150,11 +228,11 @@ impl<'a> ValueRef<'a> {
 
 /// Bytes that a record of these lengths takes in the arena, and whether it is a block.
 #[inline]
-pub(crate) fn encoded_len(key_len: usize, value_len: usize, expires: bool) -> (usize, bool) {
-    let deadline = if expires { DEADLINE_LEN } else { 0 };
-    let head = match (expires, key_len) {
-        (false, 0..=63) => 1,
-        (true, 0..LONG_KEY) => 2 + DEADLINE_LEN,
+pub(crate) fn encoded_len(key_len: usize, value_len: usize, form: Form) -> (usize, bool) {
+    let deadline = form.expiry.len();
+    let head = match (form.is_plain(), key_len) {
+        (true, 0..=63) => 1,
+        (false, 0..LONG_KEY) => 2 + deadline,
         _ => 4 + deadline,
     };
     let head = head + if value_len < 0x80 { 1 } else { 2 };
@@ -168,7 +246,11 @@ pub(crate) fn encoded_len(key_len: usize, value_len: usize, expires: bool) -> (u
 
 /// Bytes outside the arena of a record whose key and value have so many, no fewer than they will be.
 pub(crate) fn block_bytes(len: usize) -> usize {
-    if encoded_len(0, len, true).1 {
+    let longest = Form::string(Expiry {
+        deadline: u64::MAX,
+        wheel: InWheel::None,
+    });
+    if encoded_len(0, len, longest).1 {
         Block::bytes_for(len)
     } else {
         0
@@ -180,12 +262,13 @@ pub(crate) fn block_bytes(len: usize) -> usize {
 /// # Safety
 /// `to` is valid for `encoded_len` bytes, and the record is no block.
 #[inline]
-pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8], expiry: Expiry) {
-    debug_assert!(!encoded_len(key.len(), value.len(), expiry.expires()).1);
-    if expiry.expires() && key.len() < LONG_KEY && value.len() < 0x80 {
+pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8], form: Form) {
+    debug_assert!(!encoded_len(key.len(), value.len(), form).1);
+    let expiry = form.expiry;
+    if expiry.is_near() && key.len() < LONG_KEY && value.len() < 0x80 {
         // The head that most have, in one write: kkkkkk, flags, deadline, value length.
         let first = u64::from(EXTENDED) | key.len() as u64;
-        let middle = u64::from(expiry.flags()) << 8 | expiry.deadline << 16;
+        let middle = u64::from(form.flags()) << 8 | expiry.deadline << 16;
         let head = first | middle | (value.len() as u64) << 56;
         // SAFETY: head, key and value are the bytes of `encoded_len`.
         unsafe {
@@ -203,14 +286,13 @@ pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8], expiry:
             at = at.add(1);
         }
     };
-    if key.len() <= 63 && !expiry.expires() {
+    if key.len() <= 63 && form.is_plain() {
         byte(key.len() as u8);
     } else {
         byte(EXTENDED | key.len().min(LONG_KEY) as u8);
-        byte(expiry.flags());
-        if expiry.expires() {
-            deadline_bytes(expiry).into_iter().for_each(&mut byte);
-        }
+        byte(form.flags());
+        let deadline = expiry.deadline.to_le_bytes();
+        deadline[..expiry.len()].iter().copied().for_each(&mut byte);
         if key.len() >= LONG_KEY {
             byte(key.len() as u8);
             byte((key.len() >> 8) as u8);
@@ -233,16 +315,12 @@ pub(crate) unsafe fn write_inline(to: *mut u8, key: &[u8], value: &[u8], expiry:
 ///
 /// # Safety
 /// `to` is valid for the bytes of a block's record.
-pub(crate) unsafe fn write_block(to: *mut u8, block: Block, expiry: Expiry) {
+pub(crate) unsafe fn write_block(to: *mut u8, block: Block, form: Form) {
     // SAFETY: head, deadline and pointer are the bytes of a block's record.
     unsafe {
         to.write(EXTENDED);
-        to.add(1).write(BLOCK | expiry.flags());
-        if expiry.expires() {
-            to.add(2)
-                .cast::<[u8; DEADLINE_LEN]>()
-                .write(deadline_bytes(expiry));
-        }
+        to.add(1).write(BLOCK | form.flags());
+        write_deadline(to, form.expiry);
         block_pointer(to).write_unaligned(block.into_raw());
     }
 }
@@ -263,33 +341,31 @@ pub(crate) unsafe fn replace_block(at: *mut u8, block: Block) {
 #[inline]
 unsafe fn block_pointer(at: *mut u8) -> *mut *mut u8 {
     // SAFETY: by the caller.
-    unsafe {
-        let deadline = if *at.add(1) & EXPIRES != 0 {
-            DEADLINE_LEN
-        } else {
-            0
-        };
-        at.add(2 + deadline).cast()
-    }
+    unsafe { at.add(2 + deadline_len(*at.add(1))).cast() }
 }
 
-fn deadline_bytes(expiry: Expiry) -> [u8; DEADLINE_LEN] {
-    let [a, b, c, d, e, ..] = expiry.deadline.to_le_bytes();
-    [a, b, c, d, e]
+/// Writes a deadline behind the flags.
+///
+/// # Safety
+/// `at` is the start of an extended record, exclusively borrowed, with as many bytes after the flags as the deadline takes.
+#[inline]
+unsafe fn write_deadline(at: *mut u8, expiry: Expiry) {
+    let deadline = expiry.deadline.to_le_bytes();
+    // SAFETY: by the caller.
+    unsafe { ptr::copy_nonoverlapping(deadline.as_ptr(), at.add(2), expiry.len()) };
 }
 
 /// Writes another expiry into a record that expires.
 ///
 /// # Safety
-/// `at` is the start of a record with a deadline, exclusively borrowed; `expiry` expires.
+/// `at` is the start of a record with a deadline of as many bytes, exclusively borrowed; `expiry` expires.
 pub(crate) unsafe fn write_expiry(at: *mut u8, expiry: Expiry) {
-    // SAFETY: a record with a deadline has flags and five bytes after them.
+    // SAFETY: a record with a deadline has flags, and its bytes after them.
     unsafe {
-        let kept = *at.add(1) & !(EXPIRES | IN_WHEEL | ODD_WHEEL);
+        debug_assert_eq!(deadline_len(*at.add(1)), expiry.len());
+        let kept = *at.add(1) & !(EXPIRES | WHEELS);
         at.add(1).write(kept | expiry.flags());
-        at.add(2)
-            .cast::<[u8; DEADLINE_LEN]>()
-            .write(deadline_bytes(expiry));
+        write_deadline(at, expiry);
     }
 }
 
@@ -341,7 +417,8 @@ pub(crate) unsafe fn parse<'a>(at: *const u8) -> Parsed<'a> {
         if first < EXTENDED {
             let key_len = usize::from(first & !PLAIN_VISITED);
             let (value_len, head) = value_len(at.add(1), 1);
-            return inline(at, head, key_len, value_len, Expiry::NEVER);
+            let form = Form::string(Expiry::NEVER);
+            return inline(at, head, key_len, value_len, form);
         }
         if first == DEAD_BYTE {
             return Parsed::Dead { len: 1 };
@@ -351,10 +428,13 @@ pub(crate) unsafe fn parse<'a>(at: *const u8) -> Parsed<'a> {
             return Parsed::Dead { len };
         }
         let flags = head_byte(at.add(1));
+        let kind = Kind(flags >> KIND_SHIFT);
         let (expiry, mut head) = if flags & EXPIRES != 0 {
             (read_expiry(at, flags), 2 + DEADLINE_LEN)
-        } else {
+        } else if flags & WHEELS == 0 {
             (Expiry::NEVER, 2)
+        } else {
+            (read_far(at, flags), 2 + FAR_LEN)
         };
         if flags & BLOCK != 0 {
             let raw = at.add(head).cast::<*mut u8>().read_unaligned();
@@ -363,6 +443,7 @@ pub(crate) unsafe fn parse<'a>(at: *const u8) -> Parsed<'a> {
                 key: block.key(),
                 value: ValueRef::Shared(block),
                 expiry,
+                kind,
                 len: head + POINTER_LEN,
             });
         }
@@ -372,7 +453,7 @@ pub(crate) unsafe fn parse<'a>(at: *const u8) -> Parsed<'a> {
             head += 2;
         }
         let (value_len, head) = value_len(at.add(head), head);
-        inline(at, head, key_len, value_len, expiry)
+        inline(at, head, key_len, value_len, Form { expiry, kind })
     }
 }
 
@@ -393,6 +474,22 @@ unsafe fn read_expiry(at: *const u8, flags: u8) -> Expiry {
 }
 
 /// # Safety
+/// `at` is the start of a record with a far deadline, and `flags` its flags.
+#[cold]
+unsafe fn read_far(at: *const u8, flags: u8) -> Expiry {
+    // SAFETY: the deadline follows the flags.
+    let deadline = unsafe { at.add(2).cast::<[u8; FAR_LEN]>().read() };
+    Expiry {
+        deadline: u64::from_le_bytes(deadline),
+        wheel: match flags & WHEELS {
+            ODD_WHEEL => InWheel::None,
+            IN_WHEEL => InWheel::Even,
+            _ => InWheel::Odd,
+        },
+    }
+}
+
+/// # Safety
 /// As [`parse`]; `head` bytes are followed by the key and the value.
 #[inline(always)]
 unsafe fn inline<'a>(
@@ -400,14 +497,15 @@ unsafe fn inline<'a>(
     head: usize,
     key_len: usize,
     value_len: usize,
-    expiry: Expiry,
+    form: Form,
 ) -> Parsed<'a> {
     // SAFETY: by the caller.
     unsafe {
         Parsed::Live(Record {
             key: slice::from_raw_parts(at.add(head), key_len),
             value: ValueRef::Inline(slice::from_raw_parts(at.add(head + key_len), value_len)),
-            expiry,
+            expiry: form.expiry,
+            kind: form.kind,
             len: head + key_len + value_len,
         })
     }

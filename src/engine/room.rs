@@ -1,11 +1,13 @@
 //! Writes into bounded stores: they get their room before they begin, so that no bound is passed at any moment.
 
+use std::sync::Arc;
 use std::thread;
 
-use super::bounds::ROOM_OF_A_WRITE;
+use super::bounds::{Bounds, ROOM_OF_A_WRITE};
 use super::cell::Cell;
+use super::fork;
 use super::record;
-use super::shard::{Made, Shard, Spared};
+use super::shard::{Context, Made, Shard, Spared};
 use super::store::{Store, Wait};
 use super::sweeper;
 use super::sync::LONGEST_SLEEP;
@@ -35,6 +37,7 @@ impl Store {
         work: &mut dyn FnMut(&mut Shard<Sparse>) -> Result<R>,
     ) -> Result<R> {
         let mut patience = PATIENCE;
+        let credit = self.have_another_pay(cell, len);
         loop {
             let room = self.make_room(cell, len, spared, wait)?;
             let mut shard = match cell.write(wait) {
@@ -44,17 +47,18 @@ impl Store {
                     return Err(error);
                 }
             };
+            shard.credit(credit);
             let result = shard
                 .take_first_entry(self.cx())
                 .and_then(|()| work(&mut shard));
             self.finish(cell, shard, room);
             match result {
                 Err(Error::NothingToEvict) => {
-                    self.evict_until(cell, wait, &mut patience, |shard, is_own, spared| {
+                    self.evict_until(cell, wait, &mut patience, |cx, shard, is_own, spared| {
                         if is_own {
                             Made::Nothing
                         } else {
-                            shard.evict_one(self.cx(), spared)
+                            shard.evict_one(cx, spared)
                         }
                     })?;
                 }
@@ -75,10 +79,17 @@ impl Store {
             // Nothing that has expired shall keep a write out.
             self.expire_until(wait, &mut || !bounds.is_full())?;
         }
-        if !bounds.bounds_bytes() {
+        self.take_room(cell, room_for(len), spared, wait)
+    }
+
+    /// Takes so many bytes; evicts where they are not there.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`], [`Error::WouldBlock`].
+    fn take_room(&self, cell: &Cell, room: u64, spared: Spared<'_>, wait: Wait) -> Result<u64> {
+        let Some(bounds) = self.cx().bounds.as_ref().filter(|b| b.bounds_bytes()) else {
             return Ok(0);
-        }
-        let room = room_for(len);
+        };
         if !bounds.could_hold(room) {
             return Err(Error::StoreFull);
         }
@@ -92,9 +103,9 @@ impl Store {
         }
         if !bounds.take_bytes(room) {
             let mut patience = PATIENCE;
-            self.evict_until(cell, wait, &mut patience, |shard, is_own, others| {
+            self.evict_until(cell, wait, &mut patience, |cx, shard, is_own, others| {
                 let spared = if is_own { spared } else { others };
-                shard.make_room(self.cx(), room, spared)
+                shard.make_room(cx, room, spared)
             })?;
         }
         Ok(room)
@@ -139,7 +150,7 @@ impl Store {
         cell: &Cell,
         wait: Wait,
         patience: &mut u32,
-        mut make: impl FnMut(&mut Shard<Sparse>, bool, Spared<'_>) -> Made,
+        mut make: impl FnMut(&Context, &mut Shard<Sparse>, bool, Spared<'_>) -> Made,
     ) -> Result<()> {
         if !self.cx().bounds.as_ref().is_some_and(|b| b.evicts()) {
             return Err(Error::StoreFull);
@@ -159,7 +170,7 @@ impl Store {
                     blocked = true;
                     continue;
                 };
-                let made = make(&mut shard, is_own, others);
+                let made = make(self.cx(), &mut shard, is_own, others);
                 self.finish(shard_cell, shard, 0);
                 match made {
                     Made::Room => return Ok(()),
@@ -172,6 +183,13 @@ impl Store {
             }
             if blocked {
                 return Err(Error::WouldBlock);
+            }
+            if !progress {
+                match self.evict_beside(wait, others, &mut make)? {
+                    Made::Room => return Ok(()),
+                    Made::Progress => progress = true,
+                    Made::Nothing => {}
+                }
             }
             match (progress, others) {
                 (true, _) => {}
@@ -186,6 +204,174 @@ impl Store {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Store {
+    /// The other stores that count in the same bounds.
+    fn beside_this(&self) -> impl Iterator<Item = fork::Pinned> {
+        let is_this = |store: &fork::Pinned| std::ptr::eq(&raw const **store, self.inner());
+        (0..)
+            .map_while(fork::pin)
+            .filter(move |store| !is_this(store) && store.shares_bounds(self.cx()))
+    }
+
+    /// Where several stores share bounds and these are full, each gives bytes for a new entry as often as it has entries: otherwise
+    /// a database would only ever evict its own. Returns the bytes that another one has given.
+    fn have_another_pay(&self, cell: &Cell, len: usize) -> usize {
+        let Some(bounds) = &self.cx().bounds else {
+            return 0;
+        };
+        if !bounds.is_full_of_several() {
+            return 0;
+        }
+        // Shards of one number have the same share of their stores.
+        let own = self.cells().iter().position(|c| std::ptr::eq(c, cell));
+        let number = own.unwrap_or(0);
+        let others = || {
+            let cell_of = |store: &fork::Pinned| store.cells[number].entries();
+            self.beside_this()
+                .map(move |store| (cell_of(&store), store))
+        };
+        let total = cell.entries() + others().map(|(entries, _)| entries).sum::<u64>();
+        let Some(mut turn) = bounds.turn(total).checked_sub(cell.entries()) else {
+            return 0;
+        };
+        for (entries, store) in others() {
+            if turn < entries {
+                let Ok(mut shard) = store.cells[number].write(Wait::Try) else {
+                    break;
+                };
+                shard.pay(&store.cx, len);
+                shard.settle(&store.cx, 0);
+                // Never earlier than before: nobody has to be woken.
+                let _ = store.cells[number].publish(&shard);
+                return len;
+            }
+            turn -= entries;
+        }
+        0
+    }
+
+    /// Has other stores that count in the same bounds make room.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`].
+    fn evict_beside(
+        &self,
+        wait: Wait,
+        spared: Spared<'_>,
+        make: &mut impl FnMut(&Context, &mut Shard<Sparse>, bool, Spared<'_>) -> Made,
+    ) -> Result<Made> {
+        let mut all = Made::Nothing;
+        for store in self.beside_this() {
+            for cell in store.cells.iter().filter(|cell| !cell.is_empty()) {
+                let mut shard = cell.write(wait)?;
+                let made = make(&store.cx, &mut shard, false, spared);
+                shard.settle(&store.cx, 0);
+                // Never earlier than before: nobody has to be woken.
+                let _ = cell.publish(&shard);
+                match made {
+                    Made::Room => return Ok(Made::Room),
+                    Made::Progress => all = Made::Progress,
+                    Made::Nothing => {}
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes room for writes that are made under several locks, before those are taken; evicts where it is not there.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`].
+    pub(super) fn reserve_room(&self, room: Room) -> Result<Reserved> {
+        let Some(bounds) = &self.cx().bounds else {
+            return Ok(Reserved::default());
+        };
+        let mut reserved = Reserved {
+            bounds: Some(Arc::clone(bounds)),
+            ..Reserved::default()
+        };
+        let cell = &self.cells()[0];
+        let mut patience = PATIENCE;
+        for _ in 0..room.writes {
+            while !bounds.take_entry() {
+                if !bounds.evicts() {
+                    if self.expire_until(Wait::Block, &mut || !bounds.is_full())? {
+                        continue;
+                    }
+                    // They may replace what is there.
+                    break;
+                }
+                self.evict_until(cell, Wait::Block, &mut patience, |cx, shard, _, spared| {
+                    shard.evict_one(cx, spared)
+                })?;
+            }
+            reserved.entries += 1;
+        }
+        let few = bounds.room_in_advance(room.writes as u64 * ROOM_OF_A_WRITE);
+        let bytes = few + room.blocks;
+        reserved.bytes = self.take_room(cell, bytes, Spared::Newest, Wait::Block)?;
+        Ok(reserved)
+    }
+}
+
+/// What writes that are made as one step may need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    writes: usize,
+    /// Bytes of large values.
+    blocks: u64,
+}
+
+impl Room {
+    /// For nothing that grows.
+    pub const NONE: Room = Room {
+        writes: 0,
+        blocks: 0,
+    };
+
+    /// Room for one more write, of a key and a value of so many bytes in all.
+    #[must_use]
+    pub fn and(self, len: usize) -> Room {
+        Room {
+            writes: self.writes + 1,
+            blocks: self.blocks + record::block_bytes(len) as u64,
+        }
+    }
+}
+
+/// Room that was taken and is not used yet; what is left is given back.
+#[derive(Default)]
+pub(super) struct Reserved {
+    bounds: Option<Arc<Bounds>>,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// Takes the place of one entry out.
+    pub(super) fn take_entry(&mut self) -> bool {
+        let has = self.entries > 0;
+        self.entries -= u64::from(has);
+        has
+    }
+
+    /// Takes bytes out; false where they are not all there.
+    pub(super) fn take_bytes(&mut self, bytes: u64) -> bool {
+        let has = self.bytes >= bytes;
+        self.bytes -= if has { bytes } else { 0 };
+        has
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(bounds) = &self.bounds {
+            bounds.give_entries(self.entries);
+            bounds.give_bytes(self.bytes);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::block::Block;
 use super::glob::Glob;
 use super::record::ValueRef;
 use super::shard::{self, Context, Shard};
-use super::store::Store;
+use super::store::{Store, Wait};
 use super::table::{Sparse, try_reserve};
 use crate::Result;
 
@@ -195,7 +195,7 @@ impl Store {
         page: &mut Page,
     ) -> Result<u64> {
         page.fill(cursor, self.cells().len(), count, |page, number, from| {
-            let shard = self.cells()[number].lock.read();
+            let shard = self.cells()[number].read(Wait::Block)?;
             page.add(self.cx(), &shard, from, filter, values)
         })
     }
@@ -208,7 +208,7 @@ impl Store {
     pub fn random_key(&self, key: &mut Vec<u8>) -> Result<bool> {
         let lens = |number: usize| self.cells()[number].len.load(Ordering::Relaxed);
         random_key(self.cells().len(), lens, key, |page, number, from| {
-            let shard = self.cells()[number].lock.read();
+            let shard = self.cells()[number].read(Wait::Block)?;
             page.add(self.cx(), &shard, from, &Filter::default(), false)
         })
     }

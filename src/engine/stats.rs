@@ -80,6 +80,9 @@ impl Store {
             lookups += cell.batched.load(Ordering::Relaxed);
             stats.misses += cell.misses.load(Ordering::Relaxed);
             let shard = cell.lock.read();
+            if shard.is_broken() {
+                continue;
+            }
             let work = shard.work();
             let index_bytes = shard.index().bytes() as u64;
             stats.expiring += shard.expiring_records();

@@ -98,6 +98,14 @@ impl Inner {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether what the store holds counts in these bounds.
+    pub(crate) fn shares_bounds(&self, cx: &Context) -> bool {
+        match (&self.cx.bounds, &cx.bounds) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// Whether the sweeper has to look at the store.
     pub(crate) fn is_swept(&self) -> bool {
         self.sweeps
@@ -225,7 +233,7 @@ impl Store {
             cx: Context {
                 pool: match limits.bytes {
                     0 => Pool::default(),
-                    bytes => Pool::bounded(bytes),
+                    bytes => Pool::bounded(bytes, bounds.clone()),
                 },
                 placer,
                 time,
@@ -245,6 +253,7 @@ impl Store {
         fork::register(&inner)?;
         if let Some(bounds) = &inner.cx.bounds {
             bounds.add(0, fixed as u64);
+            bounds.join();
         }
         Ok(Store { inner })
     }
@@ -444,6 +453,7 @@ impl Drop for Store {
         if let Some(bounds) = &self.inner.cx.bounds {
             // Other stores may count in them.
             bounds.take_away(entries, bytes as u64);
+            bounds.leave();
         }
     }
 }

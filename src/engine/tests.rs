@@ -11,7 +11,7 @@ use super::expired::ExpiredQueue;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::index::{Index, Keys, MAX_GROUPS, Merged, Resolve};
 use super::pool::{CHUNK, Pages, Pool};
-use super::record::{self, Expiry, InWheel, Parsed, ValueRef};
+use super::record::{self, Expiry, Form, InWheel, Kind, Parsed, ValueRef};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
 use super::table::{GROUP, GroupImage, Sparse, TOMBSTONE, Table};
@@ -101,7 +101,8 @@ proptest! {
     fn record_reads_back_as_written(
         key_len in 0usize..300,
         value_len in 0usize..2200,
-        deadline in prop_oneof![Just(0), 1u64..1 << 40],
+        deadline in prop_oneof![Just(0), 1u64..1 << 40, 1u64 << 40..u64::MAX],
+        of_tests in any::<bool>(),
         wheel in prop_oneof![Just(InWheel::None), Just(InWheel::Even), Just(InWheel::Odd)],
         later in 1u64..1 << 40,
         visited in any::<bool>(),
@@ -111,20 +112,24 @@ proptest! {
             0 => Expiry::NEVER,
             _ => Expiry { deadline, wheel },
         };
-        let (len, is_block) = record::encoded_len(key_len, value_len, expiry.expires());
+        let form = |expiry| Form {
+            expiry,
+            kind: if of_tests { Kind::OF_TESTS } else { Kind::STRING },
+        };
+        let (len, is_block) = record::encoded_len(key_len, value_len, form(expiry));
         let mut bytes = vec![0; len];
         let at = bytes.as_mut_ptr();
         // SAFETY: the buffer has the record's length, and holds a record from then on.
         unsafe {
             match record::block_for(&key, &value, is_block).unwrap() {
-                None => record::write_inline(at, &key, &value, expiry),
-                Some(block) => record::write_block(at, block, expiry),
+                None => record::write_inline(at, &key, &value, form(expiry)),
+                Some(block) => record::write_block(at, block, form(expiry)),
             }
             if visited {
                 record::mark_visited(at);
             }
             if expiry.expires() {
-                expiry.deadline = later;
+                expiry.deadline = if deadline >> 40 == 0 { later } else { u64::MAX - later };
                 record::write_expiry(at, expiry);
             }
         }
@@ -134,6 +139,7 @@ proptest! {
                 prop_assert_eq!(found.key, &key[..]);
                 prop_assert_eq!(found.value.as_slice(), &value[..]);
                 prop_assert_eq!(found.expiry, expiry);
+                prop_assert_eq!(found.kind, form(expiry).kind);
                 prop_assert_eq!(found.len, len);
                 // SAFETY: as above; the handle is the record's, which is not used any more.
                 unsafe {
@@ -169,11 +175,20 @@ fn dead_bytes_of_any_length_are_skipped_whole() {
 
 #[test]
 fn a_small_record_costs_two_bytes_and_six_more_where_it_expires() {
-    assert_eq!(record::encoded_len(62, 127, true), (62 + 127 + 8, false));
-    assert_eq!(record::encoded_len(63, 127, true), (63 + 127 + 10, false));
-    assert_eq!(record::encoded_len(63, 127, false), (63 + 127 + 2, false));
-    assert_eq!(record::encoded_len(64, 127, false), (64 + 127 + 5, false));
-    assert_eq!(record::encoded_len(63, 128, false), (63 + 128 + 3, false));
+    let form = |deadline| {
+        Form::string(Expiry {
+            deadline,
+            ..Expiry::NEVER
+        })
+    };
+    assert_eq!(record::encoded_len(62, 127, form(1)), (62 + 127 + 8, false));
+    assert_eq!(
+        record::encoded_len(63, 127, form(1)),
+        (63 + 127 + 10, false)
+    );
+    assert_eq!(record::encoded_len(63, 127, form(0)), (63 + 127 + 2, false));
+    assert_eq!(record::encoded_len(64, 127, form(0)), (64 + 127 + 5, false));
+    assert_eq!(record::encoded_len(63, 128, form(0)), (63 + 128 + 3, false));
 }
 
 /// Offsets are their own keys: the order hash of an offset is a function of it.

@@ -98,8 +98,7 @@ impl Time {
                 let now = now();
                 let deadline = unix as i128 - i128::from(self.unix);
                 let is_over = deadline <= i128::from(now);
-                let deadline = (deadline.max(0) as u64).min(limits::LAST_DEADLINE);
-                Ok((if is_over { OVER } else { deadline }, Some(now)))
+                Ok((if is_over { OVER } else { deadline as u64 }, Some(now)))
             }
         }
     }

@@ -54,17 +54,18 @@ impl Store {
 
     fn clear_shards(
         &self,
-        clear: impl Fn(&mut Shard<Sparse>, &Context),
+        clear: impl Fn(&mut Shard<Sparse>, &Context) -> Result<()>,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
+        let mut outcome = Ok(());
         for cell in self.cells() {
             let mut shard = cell.lock.write();
-            clear(&mut shard, self.cx());
+            outcome = clear(&mut shard, self.cx()).and(outcome);
             self.finish(cell, shard, 0);
             check(go_on)?;
         }
         self.cx().pool.trim(&mut || true);
-        Ok(())
+        outcome
     }
 
     /// Makes room in the index for so many entries more, so that adding them moves none. A store that is bounded in bytes
@@ -146,7 +147,7 @@ impl Store {
     pub fn close(&self) {
         self.inner().closed.store(true, Ordering::Release);
         self.watch_expired(Watch::Off);
-        // Not cancelled, so it does not fail.
+        // Not cancelled; broken shards stay as they are, and leave their memory.
         let _ = self.clear_shards(Shard::close, &mut || true);
         self.inner().end_use_of_sweeper();
     }

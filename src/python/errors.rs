@@ -26,7 +26,8 @@ pub fn raise(error: Error) -> PyErr {
         | Error::BoundTooSmall(_)
         | Error::NotAnInteger
         | Error::MalformedRow { .. }
-        | Error::RowTooLong { .. }
+        | Error::BadRow { .. }
+        | Error::BadEscape
         | Error::MalformedTuple { .. }
         | Error::NotRepresentable(_) => PyValueError::new_err(message),
         Error::IntegerOverflow => PyOverflowError::new_err(message),

@@ -12,7 +12,7 @@ use super::store::PyStore;
 use super::ttl;
 use crate::Error;
 use crate::engine::Keep;
-use crate::files::tsv::{self, LoadOptions, Progress};
+use crate::files::tsv::{self, Escape, LoadOptions, Progress, SaveOptions};
 
 /// What a load did. `str()` gives the four lines that atbr printed in 2012, in its units.
 #[pyclass(frozen, name = "LoadReport", module = "atbr._core")]
@@ -93,6 +93,12 @@ impl SaveReport {
         self.0.rows
     }
 
+    /// Entries left out because they expire.
+    #[getter]
+    fn skipped(&self) -> u64 {
+        self.0.skipped
+    }
+
     /// Bytes written, tabs and newlines included.
     #[getter]
     fn bytes(&self) -> u64 {
@@ -150,7 +156,7 @@ fn with_progress<R: Send>(
 
 /// Load a TSV file; `atbr.Store.load` is the public way.
 #[pyfunction]
-#[pyo3(signature = (store, path, threads, keep, check_memory, tick, ttl=Maybe::Missing))]
+#[pyo3(signature = (store, path, threads, keep, check_memory, tick, ttl=Maybe::Missing, escape=None))]
 #[allow(clippy::too_many_arguments)] // one for each of the method's
 pub fn load(
     store: &Bound<'_, PyStore>,
@@ -160,6 +166,7 @@ pub fn load(
     check_memory: bool,
     tick: Option<&Bound<'_, PyAny>>,
     ttl: Maybe<'_>,
+    escape: Option<&str>,
 ) -> PyResult<LoadReport> {
     let (py, handle, path) = (store.py(), store.get(), path.as_path());
     let keep = match keep {
@@ -179,6 +186,7 @@ pub fn load(
         threads,
         keep,
         ttl: ttl::argument(&ttl)?,
+        escape: escape_of(escape)?,
         check_memory,
         ..LoadOptions::default()
     };
@@ -200,7 +208,7 @@ pub fn load(
         Error::MalformedRow {
             line, byte_offset, ..
         }
-        | Error::RowTooLong {
+        | Error::BadRow {
             line, byte_offset, ..
         } => {
             let message = failure.error.to_string();
@@ -212,18 +220,38 @@ pub fn load(
 
 /// Save as a TSV file; `atbr.Store.save` is the public way.
 #[pyfunction]
+#[pyo3(signature = (store, path, tick, escape=None, skip_expiring=false))]
 pub fn save(
     store: &Bound<'_, PyStore>,
     path: PathBuf,
     tick: Option<&Bound<'_, PyAny>>,
+    escape: Option<&str>,
+    skip_expiring: bool,
 ) -> PyResult<SaveReport> {
     let (py, handle, path) = (store.py(), store.get(), path.as_path());
     handle.check_open()?;
     let store = handle.engine();
-    match with_progress(py, tick, |progress| tsv::save(store, path, progress)) {
+    let options = SaveOptions {
+        escape: escape_of(escape)?,
+        skip_expiring,
+    };
+    let saved = with_progress(py, tick, |progress| {
+        tsv::save(store, path, &options, progress)
+    });
+    match saved {
         (_, Some(error)) => Err(error),
         (Ok(report), None) => Ok(SaveReport(report)),
         (Err(error), None) => Err(raise(error)),
+    }
+}
+
+fn escape_of(escape: Option<&str>) -> PyResult<Escape> {
+    match escape {
+        None => Ok(Escape::None),
+        Some("backslash") => Ok(Escape::Backslash),
+        Some(other) => Err(PyValueError::new_err(format!(
+            "escape= must be None or 'backslash', not {other:?}"
+        ))),
     }
 }
 

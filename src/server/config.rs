@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::files::tsv::Escape;
+
 /// How values with tabs and newlines are written into TSV files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tsv {
@@ -11,6 +13,16 @@ pub enum Tsv {
     Backslash,
     /// Bytes as they are; what plain TSV cannot hold is an error.
     Plain,
+}
+
+impl Tsv {
+    /// How rows hold tabs and newlines.
+    pub fn escape(self) -> Escape {
+        match self {
+            Tsv::Backslash => Escape::Backslash,
+            Tsv::Plain => Escape::None,
+        }
+    }
 }
 
 /// Bounds on what clients may make the server hold.

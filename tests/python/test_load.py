@@ -123,6 +123,46 @@ def test_what_tsv_cannot_hold_is_refused_before_the_file_is_replaced(
     assert [file.name for file in tmp_path.iterdir()] == ["out.tsv"]
 
 
+def test_escaped_rows_hold_any_key_and_value(tmp_path: Path) -> None:
+    path = tmp_path / "escaped.tsv"
+    entries = {"a\tb": "1\n2", "\n": "\\t", "c\\": ""}
+    store = Store(entries)
+    assert store.save(path, escape="backslash").rows == 3
+    assert path.read_bytes().count(b"\n") == 3
+    assert Store(entries) == store
+    copy: Store[str] = Store()
+    assert copy.load(path, escape="backslash").new == 3
+    assert dict(copy.items()) == entries
+
+
+def test_a_backslash_that_escapes_nothing_is_told_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "bad.tsv"
+    path.write_text("a\t1\nb\t\\x\n")
+    store: Store[str] = Store()
+    with pytest.raises(LoadError, match="backslash") as caught:
+        store.load(path, escape="backslash")
+    assert (caught.value.line, caught.value.report.rows) == (2, 1)
+    assert store.load(path).rows == 2
+    assert store["b"] == "\\x"
+
+
+@pytest.mark.parametrize("call", ["load", "save"])
+def test_another_escape_is_refused(call: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="escape="):
+        getattr(Store(), call)(tmp_path / "file.tsv", escape="quotes")
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_expires_is_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "lasting.tsv"
+    store = Store({"lasts": "1"})
+    store.set("expires", "2", ttl=1000)
+    report = store.save(path, skip_expiring=True)
+    assert (report.rows, report.skipped) == (1, 1)
+    assert path.read_text() == "lasts\t1\n"
+    assert store.save(path).skipped == 0
+
+
 def test_a_progress_function_sees_the_end(store: Store[str], rows: Path) -> None:
     seen: list[Progress] = []
     store.load(rows, progress=seen.append)

@@ -1,4 +1,11 @@
 //! Forks while other threads write, load and make stores: the child finds every store whole and its locks free.
+//!
+//! The standard library's `main` is not used: with it every thread that starts or ends takes a lock for its stack-overflow
+//! handler, which a forked child may find taken for good. An extension module's host, as Python is one, has no such handler.
+#![no_main]
+
+#[path = "databases/forks.rs"]
+mod databases;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +23,67 @@ fn store() -> Store {
     Store::new(&Options::default()).unwrap()
 }
 
+type Test = (&'static str, fn());
+
+const TESTS: [Test; 5] = [
+    (
+        "children_forked_under_load_read_write_load_and_exit",
+        children_forked_under_load_read_write_load_and_exit,
+    ),
+    (
+        "the_sweeper_runs_on_both_sides_of_a_fork_under_load",
+        the_sweeper_runs_on_both_sides_of_a_fork_under_load,
+    ),
+    (
+        "a_fork_while_nothing_else_happens_leaves_what_is_due_to_the_next_operation",
+        a_fork_while_nothing_else_happens_leaves_what_is_due_to_the_next_operation,
+    ),
+    (
+        "children_forked_while_keys_of_databases_are_locked_can_use_them",
+        databases::children_forked_while_keys_of_databases_are_locked_can_use_them,
+    ),
+    (
+        "hooks_are_called_in_children_until_they_are_dropped",
+        databases::hooks_are_called_in_children_until_they_are_dropped,
+    ),
+];
+
+/// Runs the tests whose names contain one of the arguments, one after the other.
+#[unsafe(no_mangle)]
+pub extern "C" fn main() -> libc::c_int {
+    let filters: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
+    let started = Instant::now();
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in TESTS.into_iter().filter(|(name, _)| chosen(name)) {
+        let fine = std::panic::catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if fine { "ok" } else { "FAILED" });
+        *(if fine { &mut passed } else { &mut failed }) += 1;
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; finished in {seconds:.2}s\n"
+    );
+    libc::c_int::from(failed != 0)
+}
+
 /// Forks, runs `child` there, and fails where it does not end well within 20 seconds.
 fn fork(child: impl FnOnce() -> bool) {
     // SAFETY: the child calls what a child of this library may call, and ends without unwinding.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
-        let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+        let status = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)) {
+            Ok(fine) => i32::from(!fine),
+            // Captured output goes with the child.
+            Err(_) => 2,
+        };
         // SAFETY: always callable.
-        unsafe { libc::_exit(i32::from(!fine)) };
+        unsafe { libc::_exit(status) };
     }
     let started = Instant::now();
     let mut status = 0;
@@ -39,7 +98,6 @@ fn fork(child: impl FnOnce() -> bool) {
     assert_eq!(status, 0, "the child's status");
 }
 
-#[test]
 fn children_forked_under_load_read_write_load_and_exit() {
     let path = std::env::temp_dir().join(format!("atbr-fork-{}.tsv", std::process::id()));
     let rows: String = (0..20_000).map(|i| format!("row {i}\t{i}\n")).collect();
@@ -80,6 +138,7 @@ fn children_forked_under_load_read_write_load_and_exit() {
                 store.compact().unwrap();
             }
         });
+        let _ends = Ends(&done);
         for _ in 0..if cfg!(debug_assertions) { 40 } else { 500 } {
             fork(|| {
                 let whole = (0..5000)
@@ -100,10 +159,18 @@ fn children_forked_under_load_read_write_load_and_exit() {
                 whole && loaded.rows == 20_000 && other.len() == 10_000 && store.is_empty()
             });
         }
-        done.store(true, Ordering::Relaxed);
     });
     std::fs::remove_file(&path).unwrap();
     assert_eq!(store.get(b"child").unwrap(), None);
+}
+
+/// Ends what runs beside a test, also where the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn swept(store: &Store) -> bool {
@@ -117,7 +184,6 @@ fn swept(store: &Store) -> bool {
     store.contains(b"stays", Wait::Block).unwrap()
 }
 
-#[test]
 fn the_sweeper_runs_on_both_sides_of_a_fork_under_load() {
     let store = Store::new(&Options {
         ttl: Ttl::Millis(20),
@@ -162,6 +228,7 @@ fn the_sweeper_runs_on_both_sides_of_a_fork_under_load() {
                 store.expire().unwrap();
             }
         });
+        let _ends = Ends(&done);
         for _ in 0..if cfg!(debug_assertions) { 40 } else { 500 } {
             fork(|| {
                 for i in 0..500 {
@@ -176,17 +243,15 @@ fn the_sweeper_runs_on_both_sides_of_a_fork_under_load() {
                 swept(&store) && swept(&other)
             });
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert!(swept(&store));
     assert_eq!(store.stats().expiring, 1);
 }
 
-#[test]
 fn a_fork_while_nothing_else_happens_leaves_what_is_due_to_the_next_operation() {
     let store = store();
     store.set(b"stays", b"", Wait::Block).unwrap();
-    for i in 0..100 {
+    for i in 0..40 {
         let ttl = Ttl::Millis(1 + i % 30);
         store.set_with(&key(i), b"", ttl, Wait::Block).unwrap();
         // The length alone is asked for from here on.

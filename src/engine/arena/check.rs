@@ -24,8 +24,8 @@ impl Arena {
             }
             assert_eq!(position, usize::from(meta.used), "chunk {number}");
             assert_eq!(dead, usize::from(meta.dead), "chunk {number}");
-            used_bytes += position as u64;
-            dead_bytes += dead as u64;
+            used_bytes += position as u32;
+            dead_bytes += dead as u32;
         }
         assert_eq!((used_bytes, dead_bytes), (self.used_bytes, self.dead_bytes));
         let mut numbers = [&self.open[..], &self.free_numbers].concat();

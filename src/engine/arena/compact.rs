@@ -10,7 +10,8 @@ impl Arena {
     /// where at least a fifth of all bytes are.
     pub(crate) fn next_victim(&mut self) -> Option<u32> {
         const LOOK_AT: u32 = 64;
-        if self.dead_bytes < CHUNK as u64 || self.dead_bytes * 5 < self.used_bytes {
+        let is_fifth = u64::from(self.dead_bytes) * 5 >= u64::from(self.used_bytes);
+        if self.dead_bytes < CHUNK as u32 || !is_fifth {
             return None;
         }
         let mut best: Option<(u32, u16)> = None;

@@ -52,7 +52,7 @@ impl Arena {
                         // SAFETY: the first bytes of a chunk that this load owns.
                         unsafe { record::write_dead(open.chunk.memory.as_ptr(), open.adopted) };
                         self.meta[number as usize].used = open.adopted as u16;
-                        self.used_bytes += open.adopted as u64;
+                        self.used_bytes += open.adopted as u32;
                         self.add_dead(number << CHUNK_BITS, open.adopted);
                     }
                     number
@@ -60,7 +60,7 @@ impl Arena {
             };
             open.number = Some((number, generation));
             let meta = &mut self.meta[number as usize];
-            self.used_bytes += (open.used - usize::from(meta.used)) as u64;
+            self.used_bytes += (open.used - usize::from(meta.used)) as u32;
             meta.used = open.used as u16;
             open.adopted = open.used;
         }

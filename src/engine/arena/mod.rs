@@ -12,8 +12,9 @@ use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
+use super::block::Block;
 use super::pool::{CHUNK, Chunk, Pages, Pool};
-use super::record::{self, Expiry, Parsed, Record, ValueRef};
+use super::record::{self, Expiry, Form, Kind, Parsed, Record, ValueRef};
 use super::table::{try_push, try_reserve};
 use crate::{Error, Result};
 
@@ -52,8 +53,9 @@ pub(crate) struct Arena {
     sweep: u32,
     /// Counts the times that the arena was cleared.
     generation: u32,
-    used_bytes: u64,
-    dead_bytes: u64,
+    /// All of them below 4 GiB, as offsets are.
+    used_bytes: u32,
+    dead_bytes: u32,
     blocks: u32,
     block_bytes: u64,
 }
@@ -107,6 +109,7 @@ impl Arena {
                     key: &[],
                     value: ValueRef::Inline(&[]),
                     expiry: Expiry::NEVER,
+                    kind: Kind::STRING,
                     len,
                 }
             }
@@ -126,20 +129,20 @@ impl Arena {
         pool: &Pool,
         key: &[u8],
         value: &[u8],
-        expiry: Expiry,
+        form: Form,
         queue: Queue,
     ) -> Result<u32> {
-        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), form);
         let block = record::block_for(key, value, is_block)?;
         let offset = self.allocate(pool, len, queue)?;
         match block {
             // SAFETY: `len` bytes at `offset` were allocated for this record.
-            None => unsafe { record::write_inline(self.at(offset), key, value, expiry) },
+            None => unsafe { record::write_inline(self.at(offset), key, value, form) },
             Some(block) => {
                 self.blocks += 1;
                 self.block_bytes += block.allocated() as u64;
                 // SAFETY: bytes for a block's record were allocated at `offset`.
-                unsafe { record::write_block(self.at(offset), block, expiry) };
+                unsafe { record::write_block(self.at(offset), block, form) };
             }
         }
         Ok(offset)
@@ -172,7 +175,7 @@ impl Arena {
                 self.grow_first(used + len)?;
             }
             self.meta[number as usize].used = (used + len) as u16;
-            self.used_bytes += len as u64;
+            self.used_bytes += len as u32;
             return Ok(number << CHUNK_BITS | used as u32);
         }
     }
@@ -242,13 +245,7 @@ impl Arena {
     }
 
     /// Puts a value in the place of an old one where it fits; returns whether it did.
-    pub(crate) fn overwrite(
-        &mut self,
-        offset: u32,
-        key: &[u8],
-        value: &[u8],
-        expiry: Expiry,
-    ) -> bool {
+    pub(crate) fn overwrite(&mut self, offset: u32, key: &[u8], value: &[u8], form: Form) -> bool {
         let Record {
             value: ValueRef::Inline(_),
             len: old_len,
@@ -257,13 +254,13 @@ impl Arena {
         else {
             return false;
         };
-        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), form);
         if is_block || len > old_len {
             return false;
         }
         // SAFETY: the old record's bytes, exclusively borrowed; the new one and what is left fill them.
         unsafe {
-            record::write_inline(self.at(offset), key, value, expiry);
+            record::write_inline(self.at(offset), key, value, form);
             record::write_dead(self.at(offset).add(len), old_len - len);
         }
         self.add_dead(offset, old_len - len);
@@ -272,8 +269,11 @@ impl Arena {
 
     /// Gives a block's record another expiry; returns where it is now. On failure nothing has changed.
     pub(crate) fn move_block(&mut self, pool: &Pool, offset: u32, expiry: Expiry) -> Result<u32> {
-        let old_len = self.record(offset).len;
-        let (len, _) = record::encoded_len(0, record::MAX_INLINE, expiry.expires());
+        let Record {
+            len: old_len, kind, ..
+        } = self.record(offset);
+        let form = Form { expiry, kind };
+        let (len, _) = record::encoded_len(0, record::MAX_INLINE, form);
         let to = if len > old_len {
             self.allocate(pool, len, self.queue_of(offset))?
         } else {
@@ -281,7 +281,7 @@ impl Arena {
         };
         if let ValueRef::Shared(block) = self.record(offset).value {
             // SAFETY: the handle moves from one record to the other, or stays in its place.
-            unsafe { record::write_block(self.at(to), block.take(), expiry) };
+            unsafe { record::write_block(self.at(to), block.take(), form) };
         }
         if to != offset {
             self.bury(pool, offset, old_len);
@@ -293,7 +293,7 @@ impl Arena {
         Ok(to)
     }
 
-    /// Writes the expiry of a record that has a deadline, which it keeps having.
+    /// Writes the expiry of a record that has a deadline, and keeps having one of as many bytes.
     pub(crate) fn write_expiry(&mut self, offset: u32, expiry: Expiry) {
         debug_assert!(self.record(offset).expiry.expires() && expiry.expires());
         // SAFETY: a record with a deadline, exclusively borrowed.
@@ -302,11 +302,16 @@ impl Arena {
 
     fn add_dead(&mut self, offset: u32, len: usize) {
         self.meta[(offset >> CHUNK_BITS) as usize].dead += len as u16;
-        self.dead_bytes += len as u64;
+        self.dead_bytes += len as u32;
     }
 
     /// Appends to the value of a record that is a block; false where it is none.
-    pub(crate) fn append_to_block(&mut self, offset: u32, tail: &[u8]) -> Result<bool> {
+    pub(crate) fn append_to_block(
+        &mut self,
+        pool: &Pool,
+        offset: u32,
+        tail: &[u8],
+    ) -> Result<bool> {
         let ValueRef::Shared(block) = self.record(offset).value else {
             return Ok(false);
         };
@@ -318,32 +323,35 @@ impl Arena {
             self.block_bytes -= before;
             // SAFETY: the record is that of a block, and takes the fresh handle in place of the old one.
             unsafe { record::replace_block(self.at(offset), fresh) };
-            drop(ManuallyDrop::into_inner(block));
+            pool.let_go(ManuallyDrop::into_inner(block));
         }
         Ok(true)
     }
 
     /// Marks a record as dead; a chunk that is all dead goes back to the pool.
     pub(crate) fn kill(&mut self, pool: &Pool, offset: u32) {
-        if let Some(len) = self.give_up(offset) {
+        if let Some((len, block)) = self.give_up(offset) {
+            block.into_iter().for_each(|block| pool.let_go(block));
             self.bury(pool, offset, len);
         }
     }
 
-    /// Drops the block of a record that dies, and returns the record's length in the arena.
-    fn give_up(&mut self, offset: u32) -> Option<usize> {
+    /// Takes the block of a record that dies, and returns the record's length in the arena.
+    fn give_up(&mut self, offset: u32) -> Option<(usize, Option<Block>)> {
         let Parsed::Live(record) = self.parse(offset) else {
             debug_assert!(false, "a record dies once");
             return None;
         };
         let len = record.len;
+        let mut taken = None;
         if let ValueRef::Shared(block) = record.value {
             // SAFETY: the record dies, and its handle with it.
             let block = unsafe { block.take() };
             self.blocks -= 1;
             self.block_bytes -= block.allocated() as u64;
+            taken = Some(block);
         }
-        Some(len)
+        Some((len, taken))
     }
 
     fn bury(&mut self, pool: &Pool, offset: u32, len: usize) {
@@ -360,13 +368,13 @@ impl Arena {
 
     /// Takes back the record that was appended last.
     pub(crate) fn retract(&mut self, offset: u32) {
-        let Some(len) = self.give_up(offset) else {
+        let Some((len, _)) = self.give_up(offset) else {
             return;
         };
         self.leave_queue(offset >> CHUNK_BITS);
         let meta = &mut self.meta[(offset >> CHUNK_BITS) as usize];
         meta.used -= len as u16;
-        self.used_bytes -= len as u64;
+        self.used_bytes -= len as u32;
         debug_assert_eq!(u32::from(meta.used), offset & (CHUNK as u32 - 1));
     }
 
@@ -377,8 +385,8 @@ impl Arena {
         }
         let meta = &mut self.meta[number as usize];
         debug_assert_eq!(meta.used, meta.dead);
-        self.used_bytes -= u64::from(meta.used);
-        self.dead_bytes -= u64::from(meta.dead);
+        self.used_bytes -= u32::from(meta.used);
+        self.dead_bytes -= u32::from(meta.dead);
         (meta.used, meta.dead) = (0, 0);
         let is_open = self.open.contains(&number) || self.leave_order(number);
         if number == 0 {
@@ -397,7 +405,7 @@ impl Arena {
     }
 
     pub(crate) fn dead_bytes(&self) -> u64 {
-        self.dead_bytes
+        u64::from(self.dead_bytes)
     }
 
     /// Bytes allocated outside the pool.
@@ -411,7 +419,8 @@ impl Arena {
 
     /// Frees everything but the chunks that a bulk load is writing, which it gives back itself.
     pub(crate) fn clear(&mut self, pool: &Pool, live: impl FnOnce(&mut dyn FnMut(u32))) {
-        self.dispose(live);
+        self.drop_blocks(live, |block| pool.let_go(block));
+        self.free_first();
         for number in 1..self.chunks.len() {
             let memory = self.chunks[number];
             let free = memory == NonNull::dangling();
@@ -432,16 +441,20 @@ impl Arena {
 
     /// Frees what is not the pool's, before the pool itself goes. `live` calls back with every live offset.
     pub(crate) fn dispose(&mut self, live: impl FnOnce(&mut dyn FnMut(u32))) {
-        self.drop_blocks(live);
+        self.drop_blocks(live, drop);
         self.free_first();
     }
 
-    fn drop_blocks(&mut self, live: impl FnOnce(&mut dyn FnMut(u32))) {
+    fn drop_blocks(
+        &mut self,
+        live: impl FnOnce(&mut dyn FnMut(u32)),
+        mut let_go: impl FnMut(Block),
+    ) {
         if self.blocks > 0 {
             live(&mut |offset| {
                 if let ValueRef::Shared(block) = self.record(offset).value {
                     // SAFETY: all records go, and their handles with them.
-                    drop(unsafe { block.take() });
+                    let_go(unsafe { block.take() });
                 }
             });
         }

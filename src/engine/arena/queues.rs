@@ -71,7 +71,7 @@ impl Arena {
             self.grow_first(used + len)?;
         }
         self.meta[number as usize].used = (used + len) as u16;
-        self.used_bytes += len as u64;
+        self.used_bytes += len as u32;
         if let Some(log) = self.log_mut(queue) {
             log.records += 1;
         }

@@ -5,7 +5,7 @@ use crate::engine::arena::OpenChunk;
 use crate::engine::block::Block;
 use crate::engine::cell::Cell;
 use crate::engine::pool::{CHUNK, Chunk, Pages, Pool};
-use crate::engine::record::{self, Expiry, Parsed, ValueRef};
+use crate::engine::record::{self, Expiry, Form, Parsed, ValueRef};
 use crate::engine::shard::Gain;
 use crate::engine::store::Store;
 use crate::engine::table::try_reserve;
@@ -179,8 +179,8 @@ impl BulkWriter<'_> {
         limits::check_value(value.len())?;
         let place = self.store.cx().placer.place(key);
         let stream = &mut self.streams[place.shard as usize];
-        let expiry = self.expiry;
-        let (len, is_block) = record::encoded_len(key.len(), value.len(), expiry.expires());
+        let form = Form::string(self.expiry);
+        let (len, is_block) = record::encoded_len(key.len(), value.len(), form);
         if stream.position + len > CHUNK {
             let cell = &self.store.cells()[place.shard as usize];
             stream.next_chunk(self.store, cell, len)?;
@@ -195,11 +195,11 @@ impl BulkWriter<'_> {
         unsafe {
             let at = stream.memory.add(stream.position);
             match block {
-                None => record::write_inline(at, key, value, expiry),
+                None => record::write_inline(at, key, value, form),
                 Some(block) => {
                     stream.gain.blocks += 1;
                     stream.gain.block_bytes += block.allocated() as u64;
-                    record::write_block(at, block, expiry);
+                    record::write_block(at, block, form);
                 }
             }
         }

@@ -5,6 +5,7 @@
 use super::ghost::Ghost;
 use super::{Context, Shard};
 use crate::engine::arena::{Arena, Queue};
+use crate::engine::bounds::Bounds;
 use crate::engine::events::Event;
 use crate::engine::index::{Found, Index};
 use crate::engine::table::{Table, try_box};
@@ -26,6 +27,8 @@ pub(super) struct Eviction {
     evictions: u64,
     /// Bytes that came to a full store and are to be evicted.
     debt: usize,
+    /// Bytes that another store has evicted for the next entry.
+    credit: usize,
     /// Bytes of the shard that the store's bounds know of.
     accounted: u64,
     place: Place,
@@ -96,6 +99,13 @@ impl<T: Table> Shard<T> {
             eviction.place = Place::Held;
         }
         Ok(())
+    }
+
+    /// Keeps the place of one entry that the caller has taken for the next write.
+    pub(crate) fn hold_place(&mut self) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.place = Place::Held;
+        }
     }
 
     /// Gives the place back that the shard holds and no write needed.
@@ -191,12 +201,13 @@ impl<T: Table> Shard<T> {
             return;
         };
         eviction.newest = Some(offset);
+        let credit = std::mem::take(&mut eviction.credit);
         if !bounds.is_nearly_full() || !bounds.evicts() {
             eviction.debt = 0;
             return self.shorten_window(cx);
         }
-        eviction.debt += self.arena.record(offset).len;
-        while self.eviction.as_ref().is_some_and(|e| e.debt > 0) && self.evict(cx) {}
+        eviction.debt += self.arena.record(offset).len.saturating_sub(credit);
+        while self.owes() && self.evict(cx) {}
     }
 
     /// Evicts one entry, not the one that was written last; false where there is no other. What has expired goes first.
@@ -347,7 +358,14 @@ impl<T: Table> Shard<T> {
         let Some(bounds) = &cx.bounds else {
             return Made::Room;
         };
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
+        self.changing(|shard| shard.evict_for(cx, bounds, bytes))
+    }
+
+    fn evict_for(&mut self, cx: &Context, bounds: &Bounds, bytes: u64) -> Made {
         let mut made = Made::Nothing;
         for _ in 0..EVICTED_AT_ONCE {
             if bounds.take_bytes(bytes) {
@@ -362,10 +380,35 @@ impl<T: Table> Shard<T> {
         made
     }
 
+    /// Evicts so many bytes for an entry of another store.
+    pub(crate) fn pay(&mut self, cx: &Context, bytes: usize) {
+        if self.is_broken() {
+            return;
+        }
+        if let Some(eviction) = &mut self.eviction {
+            eviction.debt += bytes;
+        }
+        self.changing(|shard| while shard.owes() && shard.evict(cx) {});
+    }
+
+    fn owes(&self) -> bool {
+        self.eviction.as_ref().is_some_and(|e| e.debt > 0)
+    }
+
+    /// Another store has evicted so many bytes for the next entry.
+    pub(crate) fn credit(&mut self, bytes: usize) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.credit = bytes;
+        }
+    }
+
     /// Evicts one entry for another shard.
     pub(crate) fn evict_one(&mut self, cx: &Context, spared: Spared<'_>) -> Made {
+        if self.is_broken() {
+            return Made::Nothing;
+        }
         self.spare(spared);
-        if self.evict(cx) {
+        if self.changing(|shard| shard.evict(cx)) {
             Made::Room
         } else {
             Made::Nothing

@@ -188,6 +188,7 @@ impl<T: Table> Shard<T> {
 
     /// Makes room for what [`Shard::enter_loaded`] is going to add.
     pub(crate) fn prepare_load(&mut self, cx: &Context, rows: usize, deadline: u64) -> Result<()> {
+        self.check_writable()?;
         if deadline == 0 {
             return Ok(());
         }
@@ -285,7 +286,7 @@ impl<T: Table> Shard<T> {
     /// When the wheel has to be looked at; `u64::MAX`: not at all.
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {
-        let Some(expiring) = &self.expiring else {
+        let Some(expiring) = self.expiring.as_ref().filter(|_| !self.changing) else {
             return u64::MAX;
         };
         let due = |wheel: &Wheel| wheel.next_due().unwrap_or(u64::MAX);
@@ -295,6 +296,13 @@ impl<T: Table> Shard<T> {
 
     /// Looks at a few of the entries that are due, and takes out those that have expired; once none is due, compacts a chunk.
     pub(crate) fn sweep(&mut self, cx: &Context, now: u64) -> Swept {
+        if self.is_broken() {
+            return Swept::default();
+        }
+        self.changing(|shard| shard.sweep_some(cx, now))
+    }
+
+    fn sweep_some(&mut self, cx: &Context, now: u64) -> Swept {
         let mut hashes = [0; AT_ONCE];
         let Some(expiring) = &mut self.expiring else {
             return self.compact_after_sweeping(cx);
@@ -335,7 +343,9 @@ impl<T: Table> Shard<T> {
     /// Has the next steps of sweeping look at entries whose deadlines have passed though their tick is not over. Only where
     /// sweeping has nothing more to do at this time.
     pub(crate) fn fire_early(&mut self, now: u64) {
-        if let Some(expiring) = &mut self.expiring {
+        if !self.changing
+            && let Some(expiring) = &mut self.expiring
+        {
             expiring.wheel.fire_early(now);
             if let Some(before) = &mut expiring.before {
                 before.fire_early(now);

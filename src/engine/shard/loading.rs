@@ -1,28 +1,31 @@
 //! A shard's side of a bulk load.
 
 use super::{Context, Keep, Shard};
+use crate::Result;
 use crate::engine::arena::{Arena, OpenChunk};
 use crate::engine::events::Event;
 use crate::engine::index::{Keys, Merged, Resolve};
 use crate::engine::table::Table;
-use crate::{Error, Result};
 
 impl<T: Table> Shard<T> {
     /// The last chunk of the log, lent to a bulk load; see [`Arena::lend_open`].
     pub(crate) fn lend_open(&mut self, len: usize) -> Result<Option<OpenChunk>> {
+        if self.is_broken() {
+            return Ok(None);
+        }
         self.arena.lend_open(len)
     }
 
     /// Takes a chunk back from a bulk load.
     pub(crate) fn unpin(&mut self, cx: &Context, open: &OpenChunk, reopen: bool) {
-        self.arena.unpin(&cx.pool, open, reopen);
+        if !self.is_broken() {
+            self.arena.unpin(&cx.pool, open, reopen);
+        }
     }
 
     /// Room for so many chunks that a bulk load has written.
     pub(crate) fn prepare_adoption(&mut self, chunks: usize) -> Result<()> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_writable()?;
         self.arena.prepare_adoption(chunks)
     }
 
@@ -35,6 +38,16 @@ impl<T: Table> Shard<T> {
     /// order hash, equal ones in the order of their rows; `gain` is what all of them hold. On failure the
     /// records that found no room are gone.
     pub(crate) fn merge(
+        &mut self,
+        cx: &Context,
+        items: &[u64],
+        gain: Gain,
+        keep: Keep,
+    ) -> Result<Merged> {
+        self.changing(|shard| shard.merge_items(cx, items, gain, keep))
+    }
+
+    fn merge_items(
         &mut self,
         cx: &Context,
         items: &[u64],

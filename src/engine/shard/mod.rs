@@ -20,7 +20,7 @@ use super::expired::ExpiredQueue;
 use super::hash::Placer;
 use super::index::{Found, Index, Keys};
 use super::pool::Pool;
-use super::record::{Record, ValueRef};
+use super::record::{Kind, Record, ValueRef};
 use super::table::{Table, try_copy};
 use super::ttl::{Time, Ttl};
 use crate::{Error, Result};
@@ -39,6 +39,8 @@ pub struct Entry<'a> {
     pub time_left: Option<u64>,
     /// When it expires, in milliseconds since 1970; None: never.
     pub expires_at: Option<u64>,
+    /// The type of the value.
+    pub kind: Kind,
 }
 
 /// What a read-modify-write does with the entry.
@@ -114,12 +116,10 @@ pub(crate) struct Shard<T> {
     changing: bool,
     /// None while nobody is told of changes.
     observers: Option<Box<Observers>>,
-    /// The time for all that is done under one lock; [`MOVING`]: it is read anew each time.
-    fixed_now: u64,
+    /// Whether all that is done under one lock is done at one time, and the low half of that.
+    time_is_fixed: bool,
+    fixed_time: u32,
 }
-
-/// In the place of a time: it moves on.
-const MOVING: u64 = u64::MAX;
 
 /// An entry that was taken out.
 #[derive(Debug)]
@@ -171,7 +171,35 @@ impl<T: Table> Shard<T> {
             closed: false,
             changing: false,
             observers: None,
-            fixed_now: MOVING,
+            time_is_fixed: false,
+            fixed_time: 0,
+        }
+    }
+
+    /// Marks the shard as changing while `work` runs: where it panics, the shard stays so.
+    fn changing<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let before = std::mem::replace(&mut self.changing, true);
+        let result = work(self);
+        self.changing = before;
+        result
+    }
+
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Broken`].
+    #[inline(always)]
+    fn check_writable(&self) -> Result<()> {
+        if self.closed | self.changing {
+            return Err(self.why_not_writable());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn why_not_writable(&self) -> Error {
+        if self.changing {
+            Error::Broken
+        } else {
+            Error::Closed
         }
     }
 
@@ -183,15 +211,17 @@ impl<T: Table> Shard<T> {
 
     /// Stops the time for what is done from here on, or lets it go on.
     pub(crate) fn fix_time(&mut self, now: Option<u64>) {
-        self.fixed_now = now.unwrap_or(MOVING);
+        self.time_is_fixed = now.is_some();
+        self.fixed_time = now.unwrap_or(0) as u32;
     }
 
     #[inline]
     fn now(&self, cx: &Context) -> u64 {
-        if self.fixed_now == MOVING {
-            cx.time.now()
+        let now = cx.time.now();
+        if self.time_is_fixed {
+            now - u64::from((now as u32).wrapping_sub(self.fixed_time))
         } else {
-            self.fixed_now
+            now
         }
     }
 
@@ -212,6 +242,7 @@ impl<T: Table> Shard<T> {
             value: record.value,
             time_left: self.left(cx, deadline),
             expires_at: cx.time.to_unix(deadline),
+            kind: record.kind,
         }
     }
 
@@ -321,9 +352,7 @@ impl<T: Table> Shard<T> {
     /// Takes out the first entry at or after a cursor.
     pub(crate) fn pop_from(&mut self, cx: &Context, from: u32) -> Result<Option<Popped>> {
         const BUCKETS: u32 = 8;
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_writable()?;
         // Read once: what is found alive is popped, not expired, and has some time left.
         let now = self.now(cx);
         let mut next = Some(from);
@@ -346,12 +375,10 @@ impl<T: Table> Shard<T> {
         try_copy(&mut value, record.value.as_slice())?;
         let deadline = record.expiry.deadline;
         let time_left = (deadline != 0).then(|| deadline - now);
-        let before = self.work;
-        if let Some(found) = self.find(order, &key) {
-            self.tell(order, &key, Event::Del);
-            self.remove(cx, found);
-            self.finish_write(cx, before);
-        }
+        self.fix_time(Some(now));
+        let deleted = self.delete(cx, order, &key, Event::Del);
+        self.fix_time(None);
+        deleted?;
         Ok(Some(Popped {
             key,
             value,
@@ -362,16 +389,32 @@ impl<T: Table> Shard<T> {
 
     /// Sizes the index for so many entries more.
     pub(crate) fn reserve(&mut self, cx: &Context, additional: usize) -> Result<()> {
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
-        self.index
-            .reserve(self.entries as usize + additional, &keys)
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
+        self.changing(|shard| {
+            let keys = ArenaKeys {
+                arena: &shard.arena,
+                placer: &cx.placer,
+            };
+            let entries = shard.entries as usize + additional;
+            shard.index.reserve(entries, &keys)
+        })
     }
 
     /// Takes everything out, and gives the memory back.
-    pub(crate) fn clear(&mut self, cx: &Context) {
+    ///
+    /// # Errors
+    /// [`Error::Broken`]: what is there cannot even be freed.
+    pub(crate) fn clear(&mut self, cx: &Context) -> Result<()> {
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
+        self.changing(|shard| shard.clear_whole(cx));
+        Ok(())
+    }
+
+    fn clear_whole(&mut self, cx: &Context) {
         cx.give_entries(self.entries);
         self.tell_all_gone();
         let index = &self.index;
@@ -379,24 +422,29 @@ impl<T: Table> Shard<T> {
         *self = Shard {
             arena: std::mem::replace(&mut self.arena, Arena::new()),
             closed: self.closed,
+            changing: self.changing,
             work: self.work,
             expirations: self.expirations,
             eviction: self.eviction.take(),
             index: self.index.emptied(),
             observers: self.observers.take(),
-            fixed_now: self.fixed_now,
+            time_is_fixed: self.time_is_fixed,
+            fixed_time: self.fixed_time,
             ..Shard::new()
         };
     }
 
     /// As [`Shard::clear`]; writes are refused from now on.
-    pub(crate) fn close(&mut self, cx: &Context) {
+    pub(crate) fn close(&mut self, cx: &Context) -> Result<()> {
         self.closed = true;
-        self.clear(cx);
+        self.clear(cx)
     }
 
     /// Frees what the pool does not own.
     pub(crate) fn dispose(&mut self) {
+        if self.is_broken() {
+            return;
+        }
         let index = &self.index;
         self.arena.dispose(|visit| index.for_each(visit));
     }
@@ -408,21 +456,29 @@ impl<T: Table> Shard<T> {
 
     /// Step `chunk` of a full compaction: at most a chunk of bytes copied.
     pub(crate) fn compact_chunk(&mut self, cx: &Context, chunk: u32) -> Result<()> {
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
         if chunk < self.arena.chunk_count() && self.arena.is_loose(chunk) {
-            self.evacuate(cx, chunk)?;
+            self.changing(|shard| shard.evacuate(cx, chunk))?;
         }
         Ok(())
     }
 
     /// Makes the index as small as its entries allow.
     pub(crate) fn compact_index(&mut self, cx: &Context) -> Result<()> {
-        let keys = ArenaKeys {
-            arena: &self.arena,
-            placer: &cx.placer,
-        };
-        self.index.join(&keys)?;
-        (0..self.index.tables()).try_for_each(|sub| self.index.compact(sub, &keys))?;
-        self.find_unknown(cx)
+        if self.is_broken() {
+            return Err(Error::Broken);
+        }
+        self.changing(|shard| {
+            let keys = ArenaKeys {
+                arena: &shard.arena,
+                placer: &cx.placer,
+            };
+            shard.index.join(&keys)?;
+            (0..shard.index.tables()).try_for_each(|sub| shard.index.compact(sub, &keys))?;
+            shard.find_unknown(cx)
+        })
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -3,11 +3,21 @@
 use super::{Change, Context, Entry, Shard, Work};
 use crate::engine::arena::Queue;
 use crate::engine::events::Event;
+use crate::engine::failpoint;
 use crate::engine::index::Found;
-use crate::engine::record::{Expiry, ValueRef};
+use crate::engine::record::{Expiry, Form, Kind, ValueRef};
 use crate::engine::table::{Table, try_copy, try_reserve_exact};
 use crate::engine::ttl::{OVER, Ttl};
-use crate::{Error, Result, limits};
+use crate::{Result, limits};
+
+/// What a write puts in the place of an entry, or where there was none.
+struct New<'v> {
+    value: &'v [u8],
+    /// 0: none.
+    deadline: u64,
+    kind: Kind,
+    event: Event,
+}
 
 /// A key's entry, as a write finds it.
 struct Old {
@@ -15,6 +25,7 @@ struct Old {
     /// Whether it is there for the caller: it has not expired.
     live: bool,
     expiry: Expiry,
+    kind: Kind,
 }
 
 /// What an event is where the deadline that it sets has passed.
@@ -44,16 +55,18 @@ impl<T: Table> Shard<T> {
     /// `now` is the time if the caller has read it.
     #[inline]
     fn old(&mut self, cx: &Context, order: u32, key: &[u8], now: Option<u64>) -> Result<Old> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_writable()?;
         let found = self.find(order, key);
-        let expiry = found.map_or(Expiry::NEVER, |f| self.arena.record(f.offset).expiry);
+        let (expiry, kind) = found.map_or((Expiry::NEVER, Kind::STRING), |f| {
+            let record = self.arena.record(f.offset);
+            (record.expiry, record.kind)
+        });
         let over = expiry.expires() && expiry.deadline <= now.unwrap_or_else(|| self.now(cx));
         Ok(Old {
             found,
             live: found.is_some() && !over,
             expiry,
+            kind,
         })
     }
 
@@ -69,14 +82,56 @@ impl<T: Table> Shard<T> {
     ) -> Result<bool> {
         let (deadline, now) = self.deadline_and_now(cx, ttl)?;
         let old = self.old(cx, order, key, now)?;
-        let before = self.work;
-        if deadline == OVER {
-            self.remove_old(cx, order, key, &old, when_over(event));
-        } else {
-            self.put(cx, order, key, value, deadline, &old, event)?;
-        }
-        self.finish_write(cx, before);
+        self.change(cx, |shard| {
+            if deadline == OVER {
+                shard.remove_old(cx, order, key, &old, when_over(event));
+                return Ok(());
+            }
+            let new = New {
+                value,
+                deadline,
+                kind: Kind::STRING,
+                event,
+            };
+            shard.put(cx, order, key, new, &old)
+        })?;
         Ok(!old.live)
+    }
+
+    /// Runs a change, and does what follows each one that has succeeded. Where it panics the shard stays marked as changing, and is
+    /// not used any more.
+    #[inline(always)]
+    fn change<R>(&mut self, cx: &Context, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let before = self.work;
+        self.changing = true;
+        let result = work(self);
+        if result.is_ok() {
+            self.finish_write(cx, before);
+        }
+        self.changing = false;
+        result
+    }
+
+    /// Writes another type, for tests.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub(crate) fn set_kind(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        value: &[u8],
+        kind: Kind,
+    ) -> Result<()> {
+        let old = self.old(cx, order, key, None)?;
+        self.change(cx, |shard| {
+            let new = New {
+                value,
+                deadline: 0,
+                kind,
+                event: Event::Set,
+            };
+            shard.put(cx, order, key, new, &old)
+        })
     }
 
     /// As [`Time::deadline_and_now`], at the time of this lock.
@@ -100,30 +155,25 @@ impl<T: Table> Shard<T> {
         told.count(cx, &mut self.expirations);
     }
 
-    fn put(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        value: &[u8],
-        deadline: u64,
-        old: &Old,
-        event: Event,
-    ) -> Result<()> {
+    fn put(&mut self, cx: &Context, order: u32, key: &[u8], new: New<'_>, old: &Old) -> Result<()> {
         let Some(found) = old.found else {
-            self.insert(cx, order, key, value, deadline)?;
-            self.tell_put(order, key, event, true, deadline);
+            self.insert(cx, order, key, &new)?;
+            self.tell_put(order, key, &new, true);
             return Ok(());
         };
-        let armed = self.arm(cx, deadline, old.expiry)?;
+        let armed = self.arm(cx, new.deadline, old.expiry)?;
+        let form = Form {
+            expiry: armed.expiry,
+            kind: new.kind,
+        };
+        let value = new.value;
         let old_len = self.arena.record(found.offset).value.len() as u64;
         let told = self.take_expired(cx, found, old.live);
         let mut at = found.offset;
-        if !self.arena.overwrite(at, key, value, armed.expiry) {
+        if !self.arena.overwrite(at, key, value, form) {
             let queue = self.arena.queue_of(at);
-            at = self
-                .arena
-                .append(&cx.pool, key, value, armed.expiry, queue)?;
+            at = self.arena.append(&cx.pool, key, value, form, queue)?;
+            failpoint::panic_here();
             self.index.replace(found, order, at);
             self.arena.kill(&cx.pool, found.offset);
         }
@@ -131,7 +181,7 @@ impl<T: Table> Shard<T> {
         if !old.live {
             self.tell(order, key, Event::Expired);
         }
-        self.tell_put(order, key, event, !old.live, deadline);
+        self.tell_put(order, key, &new, !old.live);
         told.count(cx, &mut self.expirations);
         self.value_bytes = self.value_bytes - old_len + value.len() as u64;
         self.work.bytes_copied += (key.len() + value.len()) as u64;
@@ -141,31 +191,28 @@ impl<T: Table> Shard<T> {
 
     /// Tells of a value that was written.
     #[inline(always)]
-    fn tell_put(&mut self, order: u32, key: &[u8], event: Event, is_new: bool, deadline: u64) {
+    fn tell_put(&mut self, order: u32, key: &[u8], new: &New<'_>, is_new: bool) {
         if let Some(observers) = &mut self.observers {
             if is_new {
                 observers.tell(order, key, Event::New);
             }
-            observers.tell(order, key, event);
-            if event == Event::Set && deadline != 0 {
+            observers.tell(order, key, new.event);
+            if new.event == Event::Set && new.deadline != 0 {
                 observers.tell(order, key, Event::Expire);
             }
         }
     }
 
     /// Writes a new key.
-    fn insert(
-        &mut self,
-        cx: &Context,
-        order: u32,
-        key: &[u8],
-        value: &[u8],
-        deadline: u64,
-    ) -> Result<()> {
+    fn insert(&mut self, cx: &Context, order: u32, key: &[u8], new: &New<'_>) -> Result<()> {
         // Evicts before anything else, because that works on the index and on the wheel.
         let queue = self.admit(cx, order)?;
-        let inserted = self.arm(cx, deadline, Expiry::NEVER).and_then(|armed| {
-            let offset = self.insert_into(cx, order, key, value, armed.expiry, queue)?;
+        let inserted = self.arm(cx, new.deadline, Expiry::NEVER).and_then(|armed| {
+            let form = Form {
+                expiry: armed.expiry,
+                kind: new.kind,
+            };
+            let offset = self.insert_into(cx, order, key, new.value, form, queue)?;
             Ok((armed, offset))
         });
         let (armed, offset) = match inserted {
@@ -177,8 +224,8 @@ impl<T: Table> Shard<T> {
         };
         self.entries += 1;
         self.key_bytes += key.len() as u64;
-        self.value_bytes += value.len() as u64;
-        self.work.bytes_copied += (key.len() + value.len()) as u64;
+        self.value_bytes += new.value.len() as u64;
+        self.work.bytes_copied += (key.len() + new.value.len()) as u64;
         self.enter(order, armed, Expiry::NEVER);
         self.make_up_for(cx, offset);
         Ok(())
@@ -191,10 +238,11 @@ impl<T: Table> Shard<T> {
         order: u32,
         key: &[u8],
         value: &[u8],
-        expiry: Expiry,
+        form: Form,
         queue: Queue,
     ) -> Result<u32> {
-        let offset = self.arena.append(&cx.pool, key, value, expiry, queue)?;
+        let offset = self.arena.append(&cx.pool, key, value, form, queue)?;
+        failpoint::panic_here();
         let moved = self.index.slots_moved();
         let keys = super::ArenaKeys {
             arena: &self.arena,
@@ -239,9 +287,10 @@ impl<T: Table> Shard<T> {
         if old.found.is_none() {
             return Ok(false);
         }
-        let before = self.work;
-        self.remove_old(cx, order, key, &old, event);
-        self.finish_write(cx, before);
+        self.change(cx, |shard| {
+            shard.remove_old(cx, order, key, &old, event);
+            Ok(())
+        })?;
         Ok(old.live)
     }
 
@@ -255,52 +304,66 @@ impl<T: Table> Shard<T> {
         decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let old = self.old(cx, order, key, None)?;
-        let before = self.work;
         let live = old.found.filter(|_| old.live);
         let entry = live.map(|found| self.entry(cx, self.arena.record(found.offset)));
         let (change, result) = decide(entry)?;
-        let event = event.unwrap_or_else(|| change.event());
-        let over = when_over(event);
         if let Some(found) = live {
             self.visit(found.offset);
         }
-        let kept = |shard: &Self| {
-            if old.live {
-                Ok(old.expiry.deadline)
-            } else {
-                Ok(shard.deadline_and_now(cx, Ttl::Default)?.0)
-            }
-        };
-        match (change, live) {
-            (Change::Keep, _) | (Change::Delete | Change::Expire(_), None) => return Ok(result),
-            (Change::Put(value), _) => {
-                limits::check_value(value.len())?;
-                let deadline = kept(self)?;
-                self.put(cx, order, key, &value, deadline, &old, event)?;
-            }
-            (Change::Set(value, ttl), _) => {
-                limits::check_value(value.len())?;
-                match self.deadline_and_now(cx, ttl)?.0 {
-                    OVER => self.remove_old(cx, order, key, &old, over),
-                    deadline => self.put(cx, order, key, &value, deadline, &old, event)?,
-                }
-            }
-            (Change::Append(tail), Some(found)) => {
-                self.append(cx, order, key, tail, found, &old, event)?;
-            }
-            (Change::Append(tail), None) => {
-                limits::check_value(tail.len())?;
-                let deadline = kept(self)?;
-                self.put(cx, order, key, tail, deadline, &old, event)?;
-            }
-            (Change::Expire(ttl), Some(found)) => match self.deadline_and_now(cx, ttl)?.0 {
-                OVER => self.remove_old(cx, order, key, &old, over),
-                deadline => self.expire_at(cx, order, key, deadline, found, &old, event)?,
-            },
-            (Change::Delete, Some(_)) => self.remove_old(cx, order, key, &old, event),
+        if matches!(change, Change::Keep)
+            || live.is_none() && matches!(change, Change::Delete | Change::Expire(_))
+        {
+            return Ok(result);
         }
-        self.finish_write(cx, before);
+        self.change(cx, |shard| shard.apply(cx, order, key, event, change, &old))?;
         Ok(result)
+    }
+
+    fn apply(
+        &mut self,
+        cx: &Context,
+        order: u32,
+        key: &[u8],
+        event: Option<Event>,
+        change: Change<'_>,
+        old: &Old,
+    ) -> Result<()> {
+        let event = event.unwrap_or_else(|| change.event());
+        let (value, ttl) = match &change {
+            Change::Keep => return Ok(()),
+            Change::Delete => {
+                self.remove_old(cx, order, key, old, event);
+                return Ok(());
+            }
+            Change::Append(tail) if old.live => {
+                return self.append(cx, order, key, tail, old, event);
+            }
+            Change::Expire(ttl) => (None, Some(*ttl)),
+            Change::Append(tail) => (Some(*tail), None),
+            Change::Put(value) => (Some(&**value), None),
+            Change::Set(value, ttl) => (Some(&**value), Some(*ttl)),
+        };
+        limits::check_value(value.map_or(0, <[u8]>::len))?;
+        let deadline = match ttl {
+            None if old.live => old.expiry.deadline,
+            ttl => self.deadline_and_now(cx, ttl.unwrap_or_default())?.0,
+        };
+        match value {
+            _ if deadline == OVER => {
+                self.remove_old(cx, order, key, old, when_over(event));
+                Ok(())
+            }
+            None => self.expire_at(cx, order, key, deadline, old, event),
+            Some(value) => {
+                let new = New {
+                    value,
+                    deadline,
+                    kind: Kind::STRING,
+                    event,
+                };
+                self.put(cx, order, key, new, old)
+            }
+        }
     }
 
     fn append(
@@ -309,14 +372,16 @@ impl<T: Table> Shard<T> {
         order: u32,
         key: &[u8],
         tail: &[u8],
-        found: Found,
         old: &Old,
         event: Event,
     ) -> Result<()> {
+        let Some(found) = old.found else {
+            return Ok(());
+        };
         let value = self.arena.record(found.offset).value;
         let old_len = value.len();
         limits::check_value(old_len + tail.len())?;
-        if self.arena.append_to_block(found.offset, tail)? {
+        if self.arena.append_to_block(&cx.pool, found.offset, tail)? {
             self.value_bytes += tail.len() as u64;
             self.work.bytes_copied += tail.len() as u64;
             self.tell(order, key, event);
@@ -327,7 +392,13 @@ impl<T: Table> Shard<T> {
         try_reserve_exact(&mut joined, old_len + tail.len())?;
         joined.extend_from_slice(self.arena.record(found.offset).value.as_slice());
         joined.extend_from_slice(tail);
-        self.put(cx, order, key, &joined, old.expiry.deadline, old, event)
+        let new = New {
+            value: &joined,
+            deadline: old.expiry.deadline,
+            kind: old.kind,
+            event,
+        };
+        self.put(cx, order, key, new, old)
     }
 
     /// Gives an entry another deadline, 0 for none.
@@ -337,12 +408,18 @@ impl<T: Table> Shard<T> {
         order: u32,
         key: &[u8],
         deadline: u64,
-        found: Found,
         old: &Old,
         event: Event,
     ) -> Result<()> {
+        let Some(found) = old.found else {
+            return Ok(());
+        };
         let record = self.arena.record(found.offset);
-        if old.expiry.expires() && deadline != 0 {
+        let expiry = Expiry {
+            deadline,
+            ..Expiry::NEVER
+        };
+        if deadline != 0 && expiry.len() == old.expiry.len() {
             let armed = self.arm(cx, deadline, old.expiry)?;
             self.arena.write_expiry(found.offset, armed.expiry);
             self.enter(order, armed, old.expiry);
@@ -350,7 +427,13 @@ impl<T: Table> Shard<T> {
             // The record gets longer or shorter; inline ones are small.
             let mut copy = Vec::new();
             try_copy(&mut copy, value)?;
-            return self.put(cx, order, key, &copy, deadline, old, event);
+            let new = New {
+                value: &copy,
+                deadline,
+                kind: old.kind,
+                event,
+            };
+            return self.put(cx, order, key, new, old);
         } else {
             let armed = self.arm(cx, deadline, old.expiry)?;
             let offset = self

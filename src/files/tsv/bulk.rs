@@ -8,8 +8,9 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::crew;
+use super::escape::{Escape, Unescaper};
 use super::input::{Block, Input, Poll, after_newline, whole_rows};
-use super::load::{Load, is_too_long};
+use super::load::{Load, is_of_row};
 use super::repeats;
 use super::scan::{self, Stop};
 use crate::engine::{BulkLoad, BulkWriter, Merged};
@@ -17,6 +18,8 @@ use crate::{Error, Result, limits};
 
 /// Bytes that a thread parses between two looks at whether to stop.
 const STEP: usize = 256 << 10;
+/// No longer key is copied: one of which every byte is escaped.
+const LONGEST_KEY: usize = 2 * limits::MAX_KEY_LEN;
 
 /// Loads all rows of `input` by `threads` threads.
 pub(super) fn load(load: &mut Load<'_>, input: &mut dyn Input, threads: usize) -> Result<()> {
@@ -76,13 +79,13 @@ fn round(
         })
         .collect();
     let first_stop = AtomicUsize::new(usize::MAX);
-    let shared = load.shared;
+    let (shared, escape) = (load.shared, load.options.escape);
     crew::run(
         threads,
         parts.iter_mut().collect(),
         &mut load.ticker,
         |part, poll| {
-            part.parse(block, &first_stop, &mut || poll(), shared);
+            part.parse(block, escape, &first_stop, &mut || poll(), shared);
         },
     );
     shared.check()?;
@@ -96,7 +99,7 @@ fn round(
             }
             merge(load, bulk, block.bytes.len())
         }
-        Some((Stop::Refused { error, .. }, _)) if !is_too_long(&error) => Err(error),
+        Some((Stop::Refused { error, .. }, _)) if !is_of_row(&error) => Err(error),
         Some((stop, bytes)) => {
             merge(load, bulk, bytes)?;
             Err(load.stopped(stop))
@@ -117,12 +120,14 @@ impl Part<'_, '_> {
     fn parse(
         &mut self,
         block: Block<'_>,
+        escape: Escape,
         first_stop: &AtomicUsize,
         poll: &mut Poll<'_>,
         shared: &crew::Shared,
     ) {
         let mut position = 0;
         let mut copy = KeyCopy::default();
+        let mut unescaper = Unescaper::new(escape);
         while position < self.bytes.len() && first_stop.load(Ordering::Relaxed) > self.index {
             let rest = &self.bytes[position..];
             let Ok(length) = whole_rows(rest, STEP, poll) else {
@@ -130,7 +135,10 @@ impl Part<'_, '_> {
             };
             let step = &rest[..length.unwrap_or(rest.len())];
             let before = self.writer.rows();
-            let scanned = scan::rows(step, |key, value| self.writer.push(copy.of(key)?, value));
+            let scanned = scan::rows(step, |key, value| {
+                let (key, value) = unescaper.row(copy.of(key)?, value)?;
+                self.writer.push(key, value)
+            });
             if let Err(stop) = scanned {
                 self.stop = Some(stop.after(position));
                 first_stop.fetch_min(self.index, Ordering::Relaxed);
@@ -153,7 +161,9 @@ struct KeyCopy(Vec<u8>);
 impl KeyCopy {
     #[inline]
     fn of(&mut self, key: &[u8]) -> Result<&[u8]> {
-        limits::check_key(key.len())?;
+        if key.len() > LONGEST_KEY {
+            return Err(Error::KeyTooLong(key.len()));
+        }
         self.0.clear();
         self.0
             .try_reserve(key.len())

@@ -9,6 +9,7 @@ use std::thread;
 
 use super::bulk;
 use super::crew::{Shared, Ticker};
+use super::escape::{Escape, Unescaper};
 use super::estimate;
 use super::input::{self, Input, MappedInput, ReadInput};
 use super::report::{LoadReport, Progress};
@@ -35,6 +36,8 @@ pub struct LoadOptions {
     pub keep: Keep,
     /// Time to live of the rows.
     pub ttl: Ttl,
+    /// How the rows hold tabs and newlines.
+    pub escape: Escape,
     /// Refuse a load whose estimated need exceeds the memory that is available.
     pub check_memory: bool,
     /// Files of fewer bytes are set row by row on the calling thread; others go through the bulk load.
@@ -49,6 +52,7 @@ impl Default for LoadOptions {
             threads: None,
             keep: Keep::Last,
             ttl: Ttl::Default,
+            escape: Escape::None,
             check_memory: true,
             bulk_from: 4 << 20,
             round_bytes: usize::MAX,
@@ -60,7 +64,7 @@ impl Default for LoadOptions {
 /// first rows of the file; no others, unless the load was cancelled or ran out of memory in the middle of a merge. Only where memory or a shard's room ran out may it hold some of the rows after them.
 #[derive(Debug)]
 pub struct LoadFailure {
-    /// What went wrong: [`Error::MalformedRow`], [`Error::RowTooLong`], [`Error::Io`], [`Error::NotEnoughMemory`],
+    /// What went wrong: [`Error::MalformedRow`], [`Error::BadRow`], [`Error::Io`], [`Error::NotEnoughMemory`],
     /// [`Error::Cancelled`], [`Error::Closed`], [`Error::OutOfMemory`] or [`Error::ArenaFull`].
     pub error: Error,
     /// The rows that are in.
@@ -218,7 +222,9 @@ impl Load<'_> {
             }
             let (mut rows, mut new) = (0, 0);
             let ttl = self.options.ttl;
+            let mut unescaper = Unescaper::new(self.options.escape);
             let scanned = scan::rows(block.bytes, |key, value| {
+                let (key, value) = unescaper.row(key, value)?;
                 new += u64::from(match self.options.keep {
                     Keep::Last => self.store.set_with(key, value, ttl, Wait::Block)?,
                     Keep::First => self.store.add(key, value, ttl, Wait::Block)?,
@@ -256,7 +262,7 @@ impl Load<'_> {
                 line,
                 byte_offset,
             },
-            Stop::Refused { error, .. } if is_too_long(&error) => Error::RowTooLong {
+            Stop::Refused { error, .. } if is_of_row(&error) => Error::BadRow {
                 path,
                 line,
                 byte_offset,
@@ -280,8 +286,11 @@ impl Load<'_> {
 }
 
 /// Whether the row itself is at fault, so that the rows before it may stay.
-pub(super) fn is_too_long(error: &Error) -> bool {
-    matches!(error, Error::KeyTooLong(_) | Error::ValueTooLong(_))
+pub(super) fn is_of_row(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::KeyTooLong(_) | Error::ValueTooLong(_) | Error::BadEscape
+    )
 }
 
 /// [`Error::NotEnoughMemory`] if `needed` bytes are more than there are.

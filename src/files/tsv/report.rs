@@ -74,6 +74,8 @@ impl fmt::Display for LoadReport {
 pub struct SaveReport {
     /// Rows written.
     pub rows: u64,
+    /// Entries left out because they expire.
+    pub skipped: u64,
     /// Bytes written, tabs and newlines included.
     pub bytes: u64,
     /// Seconds that the save took, the wait for the disk included.

@@ -7,6 +7,7 @@ use std::path::Path;
 use memchr::{memchr, memchr2};
 
 use super::crew::{Shared, Ticker};
+use super::escape::{self, Escape};
 use super::report::{Progress, SaveReport};
 use crate::engine::{Filter, Page, Store};
 use crate::files::os_error;
@@ -19,6 +20,15 @@ const BUFFER: usize = 1 << 20;
 const FIRST_PAGE: usize = 64;
 const LARGEST_PAGE: usize = 8192;
 
+/// How to save.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SaveOptions {
+    /// How the rows hold tabs and newlines.
+    pub escape: Escape,
+    /// Leave out entries that expire: a file has no place for when.
+    pub skip_expiring: bool,
+}
+
 /// Writes every entry as a row of the file at `path`, in no particular order, and replaces that file only when all of it
 /// is on disk: a temporary file in the same folder, fsync, rename, fsync of the folder. Symbolic links are followed. The
 /// file keeps its permissions; a new one gets 0666 less the umask.
@@ -30,15 +40,16 @@ const LARGEST_PAGE: usize = 8192;
 /// Entries written or deleted by other threads meanwhile may or may not be in the file; all others are.
 ///
 /// # Errors
-/// [`Error::NotRepresentable`] for a key with a tab or a newline or a value with a newline, [`Error::Io`],
+/// [`Error::NotRepresentable`] for a key with a tab or a newline or a value with a newline, unless rows are escaped; [`Error::Io`],
 /// [`Error::Cancelled`].
 pub fn save(
     store: &Store,
     path: &Path,
+    options: &SaveOptions,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<SaveReport> {
     let file = Replacement::create(path).map_err(|error| os_error::at(path, error))?;
-    save_into(store, file, path, progress)
+    save_into(store, file, path, options, progress)
 }
 
 /// As [`save`], into a file that has begun; `path` is what messages call it.
@@ -46,6 +57,7 @@ pub(crate) fn save_into(
     store: &Store,
     mut file: Replacement,
     path: &Path,
+    options: &SaveOptions,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<SaveReport> {
     let shared = Shared::default();
@@ -56,6 +68,7 @@ pub(crate) fn save_into(
     let mut ticker = Ticker::new(progress, &shared, totals);
     let at_path = |error| os_error::at(path, error);
     let mut rows = Rows::default();
+    let mut skipped = 0;
     let mut page = Page::default();
     let mut count = FIRST_PAGE;
     let mut cursor = 0;
@@ -63,7 +76,11 @@ pub(crate) fn save_into(
         cursor = store.scan(cursor, &Filter::default(), count, true, &mut page)?;
         let before = rows.bytes();
         for index in 0..page.len() {
-            rows.add(page.key(index), page.value(index))?;
+            if options.skip_expiring && page.time_left(index).is_some() {
+                skipped += 1;
+                continue;
+            }
+            rows.add(page.key(index), page.value(index), options.escape)?;
             if rows.buffer.len() >= BUFFER {
                 rows.flush(&mut file).map_err(at_path)?;
                 ticker.tick()?;
@@ -83,6 +100,7 @@ pub(crate) fn save_into(
     file.commit().map_err(at_path)?;
     Ok(SaveReport {
         rows: rows.rows,
+        skipped,
         bytes: rows.bytes(),
         seconds: ticker.seconds(),
     })
@@ -113,7 +131,15 @@ impl Rows {
         self.flushed + self.buffer.len() as u64
     }
 
-    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    fn add(&mut self, key: &[u8], value: &[u8], escape: Escape) -> Result<()> {
+        if escape == Escape::Backslash {
+            escape::escape(key, &mut self.buffer)?;
+            self.buffer.push(b'\t');
+            escape::escape(value, &mut self.buffer)?;
+            self.buffer.push(b'\n');
+            self.rows += 1;
+            return Ok(());
+        }
         if memchr2(b'\t', b'\n', key).is_some() || memchr(b'\n', value).is_some() {
             return Err(Error::NotRepresentable(key.to_vec()));
         }

@@ -18,7 +18,9 @@ use super::problem::Problem;
 use super::routes::Result;
 use super::{App, FileWork, reply};
 use crate::engine::Databases;
-use crate::files::tsv::{self, LoadFailure, LoadOptions, LoadReport, Progress, SaveReport};
+use crate::files::tsv::{
+    self, LoadFailure, LoadOptions, LoadReport, Progress, SaveOptions, SaveReport,
+};
 use crate::server::files::DataFolder;
 use crate::server::offload::Offload;
 
@@ -181,7 +183,10 @@ impl App {
     }
 
     fn load_options(&self) -> LoadOptions {
-        LoadOptions::default()
+        LoadOptions {
+            escape: self.config.tsv.escape(),
+            ..LoadOptions::default()
+        }
     }
 
     fn load_now(
@@ -241,14 +246,20 @@ impl App {
             let shown = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
             let file = folder.replace(&name)?;
             let mut progress = |_: &Progress| ControlFlow::Continue(());
-            let report = tsv::save_into(&store, file, &shown, &mut progress)?;
+            let options = SaveOptions {
+                escape: self.config.tsv.escape(),
+                skip_expiring: true,
+            };
+            let report = tsv::save_into(&store, file, &shown, &options, &mut progress)?;
             all.rows += report.rows;
+            all.skipped += report.skipped;
             all.bytes += report.bytes;
             all.seconds += report.seconds;
             databases += 1;
         }
         Ok(json!({
             "rows": all.rows,
+            "expiring_left_out": all.skipped,
             "bytes": all.bytes,
             "databases": databases,
             "seconds": all.seconds,

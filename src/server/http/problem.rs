@@ -135,7 +135,7 @@ impl From<Error> for Problem {
             Error::Broken => (503, "shard_broken"),
             Error::NotAnInteger | Error::IntegerOverflow => (409, "not_an_integer"),
             Error::MalformedRow { .. } => (422, "malformed_row"),
-            Error::RowTooLong { .. } => (422, "row_too_long"),
+            Error::BadRow { .. } => (422, "bad_row"),
             Error::NotRepresentable(_) => (409, "not_representable"),
             Error::Cancelled => (499, "cancelled"),
             _ => (500, "internal"),

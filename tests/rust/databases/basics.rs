@@ -1,24 +1,7 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use atbr::Error;
-use atbr::engine::{Change, Classes, Databases, Event, Filter, Page, Ttl, Wait};
+use atbr::engine::{Filter, Page, Wait};
 
-use super::{databases, get};
-
-const ALL: Classes = Classes::GENERIC
-    .and(Classes::STRING)
-    .and(Classes::EXPIRED)
-    .and(Classes::EVICTED)
-    .and(Classes::NEW);
-
-fn set(databases: &Databases, db: u8, key: &[u8], value: &[u8]) {
-    databases
-        .with_locked(&[(db, key)], |locked| {
-            locked.set(db, key, value, Ttl::Default, Event::Set)
-        })
-        .unwrap();
-}
+use super::{databases, get, set};
 
 #[test]
 fn a_database_is_made_at_its_first_write_and_not_by_a_read() {
@@ -113,74 +96,4 @@ fn random_keys_are_all_the_keys_there_are() {
         seen.insert(key.clone());
     }
     assert_eq!(seen.len(), 50);
-}
-
-fn watched(databases: &Arc<Databases>, db: u8, key: &[u8], change: impl FnOnce()) -> bool {
-    let dirty = Arc::new(AtomicBool::new(false));
-    let watch = databases.watch(db, key, &dirty).unwrap();
-    change();
-    drop(watch);
-    dirty.load(Ordering::SeqCst)
-}
-
-#[test]
-fn a_watch_sees_a_swap_of_what_is_there_in_either() {
-    let databases = databases();
-    set(&databases, 1, b"there", b"value");
-    assert!(watched(&databases, 1, b"there", || databases
-        .swap(1, 2)
-        .unwrap()));
-    assert!(watched(&databases, 1, b"there", || databases
-        .swap(1, 2)
-        .unwrap()));
-    assert!(!watched(&databases, 1, b"other", || databases
-        .swap(1, 2)
-        .unwrap()));
-    // Watches go by the number.
-    assert!(watched(&databases, 1, b"other", || {
-        databases.swap(1, 2).unwrap();
-        set(&databases, 1, b"other", b"value");
-    }));
-}
-
-#[test]
-fn events_come_in_the_order_of_what_happened() {
-    let databases = databases();
-    databases.set_notify(ALL).unwrap();
-    set(&databases, 0, b"a", b"1");
-    set(&databases, 3, b"b", b"1");
-    databases
-        .with_locked(&[(0, b"a"), (3, b"b")], |locked| {
-            locked.delete(0, b"a", Event::RenameFrom)?;
-            locked.set(3, b"b", b"1", Ttl::Millis(1000), Event::RenameTo)?;
-            locked.modify_up_to(3, b"b", 0, None, |_| Ok((Change::Expire(Ttl::Never), ())))
-        })
-        .unwrap();
-    databases
-        .get(0)
-        .unwrap()
-        .incr(b"n", 1, 0, Ttl::Default, Wait::Block)
-        .unwrap();
-    let mut events = Vec::new();
-    databases.take_events(&mut events).unwrap();
-    let told: Vec<_> = events
-        .iter()
-        .map(|e| (e.db, e.event.name(), &*e.key))
-        .collect();
-    let expected: [(u8, &str, &[u8]); 8] = [
-        (0, "new", b"a"),
-        (0, "set", b"a"),
-        (3, "new", b"b"),
-        (3, "set", b"b"),
-        (0, "rename_from", b"a"),
-        (3, "rename_to", b"b"),
-        (3, "persist", b"b"),
-        (0, "new", b"n"),
-    ];
-    assert_eq!(told[..8], expected);
-    assert_eq!(told[8], (0, "incrby", &b"n"[..]));
-    databases.set_notify(Classes::NONE).unwrap();
-    set(&databases, 0, b"a", b"1");
-    databases.take_events(&mut events).unwrap();
-    assert_eq!(events.len(), 9);
 }

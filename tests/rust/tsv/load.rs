@@ -210,7 +210,7 @@ fn row_with_a_key_over_the_limit_names_its_line_and_keeps_the_rows_before() {
         let store = new_store();
         let failure = load(&store, &path, &options).unwrap_err();
         match failure.error {
-            Error::RowTooLong {
+            Error::BadRow {
                 line,
                 byte_offset,
                 cause,

@@ -7,16 +7,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use atbr::Error;
-use atbr::engine::{Store, Wait};
+use atbr::engine::{Store, Ttl, Wait};
 use atbr::files::os_error::errno;
-use atbr::files::tsv::{self, LoadOptions, SaveReport};
+use atbr::files::tsv::{self, Escape, LoadOptions, SaveOptions, SaveReport};
 use proptest::collection::{hash_map, vec};
 use proptest::prelude::*;
 
 use super::{Folder, Map, assert_child_passes, contents, load, new_store, quiet};
 
 fn save(store: &Store, path: &Path) -> Result<SaveReport, Error> {
-    tsv::save(store, path, &mut quiet)
+    tsv::save(store, path, &SaveOptions::default(), &mut quiet)
 }
 
 fn store_of(map: &Map) -> Store {
@@ -108,7 +108,7 @@ fn cancelled_save_leaves_the_old_file() {
     let folder = Folder::new();
     let path = folder.file("rows.tsv", b"old\t1\n");
     let store = store_of(&Map::from([(b"a".to_vec(), b"b".to_vec())]));
-    let outcome = tsv::save(&store, &path, &mut |progress| {
+    let outcome = tsv::save(&store, &path, &SaveOptions::default(), &mut |progress| {
         assert_eq!(
             (progress.rows, progress.bytes, progress.total_rows),
             (1, 4, Some(1))
@@ -265,4 +265,102 @@ fn child_saves_to_a_full_disk() {
         // SAFETY: a valid C string; detached, so that the folder can be removed.
         unsafe { libc::umount2(place.as_ptr(), libc::MNT_DETACH) };
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn escaped_rows_hold_any_bytes_by_either_way_of_loading(
+        map in hash_map(vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..200), 0..100),
+        bulk in any::<bool>(),
+        threads in 1usize..4,
+    ) {
+        let folder = Folder::new();
+        let path = folder.path("escaped.tsv");
+        let options = SaveOptions { escape: Escape::Backslash, ..SaveOptions::default() };
+        let report = tsv::save(&store_of(&map), &path, &options, &mut quiet).unwrap();
+        prop_assert_eq!(report.rows as usize, map.len());
+        let copy = new_store();
+        let options = LoadOptions {
+            escape: Escape::Backslash,
+            bulk_from: if bulk { 0 } else { u64::MAX },
+            round_bytes: 1000,
+            threads: Some(threads),
+            ..LoadOptions::default()
+        };
+        tsv::load(&copy, &path, &options, &mut quiet).unwrap();
+        prop_assert_eq!(contents(&copy), map);
+    }
+}
+
+#[test]
+fn a_bad_escape_ends_the_load_at_its_row_by_either_way() {
+    let folder = Folder::new();
+    let path = folder.path("bad.tsv");
+    fs::write(&path, "a\\tb\t1\nb\t\\x\nc\t3\n").unwrap();
+    for bulk_from in [0, u64::MAX] {
+        let store = new_store();
+        let options = LoadOptions {
+            escape: Escape::Backslash,
+            bulk_from,
+            ..LoadOptions::default()
+        };
+        let failure = tsv::load(&store, &path, &options, &mut quiet).unwrap_err();
+        assert_eq!(failure.report.rows, 1);
+        assert!(
+            matches!(
+                failure.error,
+                Error::BadRow { line: 2, byte_offset: 7, ref cause, .. } if matches!(**cause, Error::BadEscape)
+            ),
+            "{}",
+            failure.error
+        );
+        assert_eq!(store.get(b"a\tb").unwrap().unwrap(), b"1");
+        assert_eq!(store.len(), 1);
+    }
+}
+
+#[test]
+fn an_escaped_key_may_be_as_long_as_any_other() {
+    let folder = Folder::new();
+    let path = folder.path("long.tsv");
+    let store = new_store();
+    let key = vec![b'\n'; atbr::limits::MAX_KEY_LEN];
+    store.set(&key, b"value", Wait::Block).unwrap();
+    let options = SaveOptions {
+        escape: Escape::Backslash,
+        ..SaveOptions::default()
+    };
+    tsv::save(&store, &path, &options, &mut quiet).unwrap();
+    let copy = new_store();
+    let options = LoadOptions {
+        escape: Escape::Backslash,
+        bulk_from: 0,
+        ..LoadOptions::default()
+    };
+    tsv::load(&copy, &path, &options, &mut quiet).unwrap();
+    assert_eq!(copy.get(&key).unwrap().unwrap(), b"value");
+}
+
+#[test]
+fn entries_that_expire_are_left_out_and_counted_where_that_was_asked_for() {
+    let folder = Folder::new();
+    let path = folder.path("lasting.tsv");
+    let store = new_store();
+    store.set(b"lasts", b"1", Wait::Block).unwrap();
+    for key in [b"a", b"b"] {
+        store
+            .set_with(key, b"2", Ttl::Millis(1_000_000), Wait::Block)
+            .unwrap();
+    }
+    let options = SaveOptions {
+        skip_expiring: true,
+        ..SaveOptions::default()
+    };
+    let report = tsv::save(&store, &path, &options, &mut quiet).unwrap();
+    assert_eq!((report.rows, report.skipped), (1, 2));
+    assert_eq!(fs::read(&path).unwrap(), b"lasts\t1\n");
+    let report = save(&store, &path).unwrap();
+    assert_eq!((report.rows, report.skipped), (3, 0));
 }
