@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Shared;
 use super::files::Refused;
-use crate::files::tsv;
+use crate::files::tsv::{self, SaveOptions};
 
 impl Shared {
     /// Saves all databases; what is there stays until a file is complete.
@@ -17,6 +17,10 @@ impl Shared {
             .files
             .as_ref()
             .ok_or("no data folder was given: start with --data-dir")?;
+        let options = SaveOptions {
+            escape: self.config.tsv.escape(),
+            skip_expiring: true,
+        };
         for db in self.databases.written() {
             let Some(store) = self.databases.get(db) else {
                 continue;
@@ -33,7 +37,7 @@ impl Shared {
             })?;
             let shown = PathBuf::from(&name);
             let mut progress = |_: &tsv::Progress| ControlFlow::Continue(());
-            tsv::save_into(&store, file, &shown, &mut progress)
+            tsv::save_into(&store, file, &shown, &options, &mut progress)
                 .map_err(|error| error.to_string())?;
         }
         Ok(())
