@@ -89,6 +89,10 @@ pub(crate) struct Bounds {
     bytes_for_entries: u64,
     entries: AtomicU64,
     bytes: AtomicU64,
+    /// Stores that count in them.
+    stores: AtomicU64,
+    /// Moves on at every question whose turn it is.
+    turn: AtomicU64,
 }
 
 impl Bounds {
@@ -100,6 +104,8 @@ impl Bounds {
             bytes_for_entries: limits.bytes - limits.bytes / 64,
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            stores: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
         })
     }
 
@@ -198,6 +204,30 @@ impl Bounds {
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// A store begins to count in them.
+    pub(crate) fn join(&self) {
+        self.stores.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A store goes.
+    pub(crate) fn leave(&self) {
+        self.stores.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a store that evicts is full, and not the only one.
+    pub(crate) fn is_full_of_several(&self) -> bool {
+        self.stores.load(Ordering::Relaxed) > 1
+            && self.evicts()
+            && (self.is_nearly_full() || self.is_full())
+    }
+
+    /// A number below `total`, each in its turn.
+    pub(crate) fn turn(&self, total: u64) -> u64 {
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let turn = self.turn.fetch_add(STEP, Ordering::Relaxed);
+        ((u128::from(turn) * u128::from(total)) >> 64) as u64
     }
 
     /// Forgets both counts.

@@ -87,9 +87,14 @@ impl Cell {
         Due { at, is_new }
     }
 
+    /// Entries of the shard, as far as was published.
+    pub(crate) fn entries(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
     /// Whether the shard has no entry, as far as was published.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
+        self.entries() == 0
     }
 
     #[inline]

@@ -59,6 +59,16 @@ struct Taking {
     events: Vec<Notification>,
 }
 
+/// The bits of a database in an order.
+fn nibble(db: u8) -> u64 {
+    (COUNT as u64 - 1) << (u32::from(db) * BITS)
+}
+
+/// The place of a database in an order.
+fn place_in(order: u64, db: u8) -> usize {
+    (order >> (u32::from(db) * BITS)) as usize % COUNT
+}
+
 impl Databases {
     /// Number of databases.
     pub const COUNT: u8 = COUNT as u8;
@@ -91,16 +101,21 @@ impl Databases {
     /// # Errors
     /// [`Error::NoSuchDatabase`].
     fn place(&self, db: u8) -> Result<usize> {
-        if db >= Self::COUNT {
-            return Err(Error::NoSuchDatabase(db));
-        }
+        Self::check(db)?;
         Ok(self.place_of(db))
+    }
+
+    fn check(db: u8) -> Result<()> {
+        if db < Self::COUNT {
+            Ok(())
+        } else {
+            Err(Error::NoSuchDatabase(db))
+        }
     }
 
     #[inline]
     fn place_of(&self, db: u8) -> usize {
-        let order = self.order.load(Ordering::SeqCst);
-        (order >> (u32::from(db) * BITS)) as usize % COUNT
+        place_in(self.order.load(Ordering::SeqCst), db)
     }
 
     fn store(&self, db: u8) -> Result<Option<&Arc<Store>>> {
@@ -121,7 +136,10 @@ impl Databases {
     }
 
     fn made(&self, db: u8) -> Result<&Arc<Store>> {
-        let place = self.place(db)?;
+        self.made_in(self.place(db)?)
+    }
+
+    fn made_in(&self, place: usize) -> Result<&Arc<Store>> {
         match self.stores[place].get() {
             Some(store) => Ok(store),
             None => self.make(place, &lock_mutex(&self.changes)),
@@ -270,17 +288,23 @@ impl Databases {
     ) -> Result<R> {
         let reserved = self.zero.reserve_room(room)?;
         loop {
-            let generation = self.generation();
+            let order = self.order.load(Ordering::SeqCst);
+            let mut concerned = 0;
+            let mut store = |db: u8| {
+                Self::check(db)?;
+                concerned |= nibble(db);
+                self.made_in(place_in(order, db))
+            };
             let mut wanted = Wanted::default();
             for &db in dbs {
-                wanted.add_all(self.made(db)?)?;
+                wanted.add_all(store(db)?)?;
             }
             for (db, key) in keys {
-                wanted.add_key(self.made(*db)?, key.as_ref())?;
+                wanted.add_key(store(*db)?, key.as_ref())?;
             }
             let held = wanted.lock()?;
             // Nobody exchanges a store of which a shard is held.
-            if self.generation() == generation {
+            if (self.order.load(Ordering::SeqCst) ^ order) & concerned == 0 {
                 return f(&mut LockedDatabases {
                     databases: self,
                     held: held.with_room(reserved),

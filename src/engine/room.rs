@@ -37,6 +37,7 @@ impl Store {
         work: &mut dyn FnMut(&mut Shard<Sparse>) -> Result<R>,
     ) -> Result<R> {
         let mut patience = PATIENCE;
+        let credit = self.have_another_pay(cell, len);
         loop {
             let room = self.make_room(cell, len, spared, wait)?;
             let mut shard = match cell.write(wait) {
@@ -46,6 +47,7 @@ impl Store {
                     return Err(error);
                 }
             };
+            shard.credit(credit);
             let result = shard
                 .take_first_entry(self.cx())
                 .and_then(|()| work(&mut shard));
@@ -207,6 +209,51 @@ impl Store {
 }
 
 impl Store {
+    /// The other stores that count in the same bounds.
+    fn beside_this(&self) -> impl Iterator<Item = fork::Pinned> {
+        let is_this = |store: &fork::Pinned| std::ptr::eq(&raw const **store, self.inner());
+        (0..)
+            .map_while(fork::pin)
+            .filter(move |store| !is_this(store) && store.shares_bounds(self.cx()))
+    }
+
+    /// Where several stores share bounds and these are full, each gives bytes for a new entry as often as it has entries: otherwise
+    /// a database would only ever evict its own. Returns the bytes that another one has given.
+    fn have_another_pay(&self, cell: &Cell, len: usize) -> usize {
+        let Some(bounds) = &self.cx().bounds else {
+            return 0;
+        };
+        if !bounds.is_full_of_several() {
+            return 0;
+        }
+        // Shards of one number have the same share of their stores.
+        let own = self.cells().iter().position(|c| std::ptr::eq(c, cell));
+        let number = own.unwrap_or(0);
+        let others = || {
+            let cell_of = |store: &fork::Pinned| store.cells[number].entries();
+            self.beside_this()
+                .map(move |store| (cell_of(&store), store))
+        };
+        let total = cell.entries() + others().map(|(entries, _)| entries).sum::<u64>();
+        let Some(mut turn) = bounds.turn(total).checked_sub(cell.entries()) else {
+            return 0;
+        };
+        for (entries, store) in others() {
+            if turn < entries {
+                let Ok(mut shard) = store.cells[number].write(Wait::Try) else {
+                    break;
+                };
+                shard.pay(&store.cx, len);
+                shard.settle(&store.cx, 0);
+                // Never earlier than before: nobody has to be woken.
+                let _ = store.cells[number].publish(&shard);
+                return len;
+            }
+            turn -= entries;
+        }
+        0
+    }
+
     /// Has other stores that count in the same bounds make room.
     ///
     /// # Errors
@@ -218,13 +265,7 @@ impl Store {
         make: &mut impl FnMut(&Context, &mut Shard<Sparse>, bool, Spared<'_>) -> Made,
     ) -> Result<Made> {
         let mut all = Made::Nothing;
-        for number in 0.. {
-            let Some(store) = fork::pin(number) else {
-                break;
-            };
-            if std::ptr::eq(&raw const *store, self.inner()) || !store.shares_bounds(self.cx()) {
-                continue;
-            }
+        for store in self.beside_this() {
             for cell in store.cells.iter().filter(|cell| !cell.is_empty()) {
                 let mut shard = cell.write(wait)?;
                 let made = make(&store.cx, &mut shard, false, spared);

@@ -253,6 +253,7 @@ impl Store {
         fork::register(&inner)?;
         if let Some(bounds) = &inner.cx.bounds {
             bounds.add(0, fixed as u64);
+            bounds.join();
         }
         Ok(Store { inner })
     }
@@ -455,6 +456,7 @@ impl Drop for Store {
         if let Some(bounds) = &self.inner.cx.bounds {
             // Other stores may count in them.
             bounds.take_away(entries, bytes as u64);
+            bounds.leave();
         }
     }
 }

@@ -4,6 +4,9 @@
 //! handler, which a forked child may find taken for good. An extension module's host, as Python is one, has no such handler.
 #![no_main]
 
+#[path = "databases/forks.rs"]
+mod databases;
+
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,7 +25,7 @@ fn store() -> Store {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 3] = [
+const TESTS: [Test; 5] = [
     (
         "children_forked_under_load_read_write_load_and_exit",
         children_forked_under_load_read_write_load_and_exit,
@@ -34,6 +37,14 @@ const TESTS: [Test; 3] = [
     (
         "a_fork_while_nothing_else_happens_leaves_what_is_due_to_the_next_operation",
         a_fork_while_nothing_else_happens_leaves_what_is_due_to_the_next_operation,
+    ),
+    (
+        "children_forked_while_keys_of_databases_are_locked_can_use_them",
+        databases::children_forked_while_keys_of_databases_are_locked_can_use_them,
+    ),
+    (
+        "hooks_are_called_in_children_until_they_are_dropped",
+        databases::hooks_are_called_in_children_until_they_are_dropped,
     ),
 ];
 

@@ -27,6 +27,8 @@ pub(super) struct Eviction {
     evictions: u64,
     /// Bytes that came to a full store and are to be evicted.
     debt: usize,
+    /// Bytes that another store has evicted for the next entry.
+    credit: usize,
     /// Bytes of the shard that the store's bounds know of.
     accounted: u64,
     place: Place,
@@ -199,12 +201,13 @@ impl<T: Table> Shard<T> {
             return;
         };
         eviction.newest = Some(offset);
+        let credit = std::mem::take(&mut eviction.credit);
         if !bounds.is_nearly_full() || !bounds.evicts() {
             eviction.debt = 0;
             return self.shorten_window(cx);
         }
-        eviction.debt += self.arena.record(offset).len;
-        while self.eviction.as_ref().is_some_and(|e| e.debt > 0) && self.evict(cx) {}
+        eviction.debt += self.arena.record(offset).len.saturating_sub(credit);
+        while self.owes() && self.evict(cx) {}
     }
 
     /// Evicts one entry, not the one that was written last; false where there is no other. What has expired goes first.
@@ -375,6 +378,28 @@ impl<T: Table> Shard<T> {
             self.settle(cx, 0);
         }
         made
+    }
+
+    /// Evicts so many bytes for an entry of another store.
+    pub(crate) fn pay(&mut self, cx: &Context, bytes: usize) {
+        if self.is_broken() {
+            return;
+        }
+        if let Some(eviction) = &mut self.eviction {
+            eviction.debt += bytes;
+        }
+        self.changing(|shard| while shard.owes() && shard.evict(cx) {});
+    }
+
+    fn owes(&self) -> bool {
+        self.eviction.as_ref().is_some_and(|e| e.debt > 0)
+    }
+
+    /// Another store has evicted so many bytes for the next entry.
+    pub(crate) fn credit(&mut self, bytes: usize) {
+        if let Some(eviction) = &mut self.eviction {
+            eviction.credit = bytes;
+        }
     }
 
     /// Evicts one entry for another shard.

@@ -181,6 +181,8 @@ pub(crate) struct Command {
     pub(crate) arity: i32,
     pub(crate) flags: Flags,
     pub(crate) keys: &'static [Keys],
+    /// What proxies have to know, as Redis puts it.
+    pub(crate) tips: &'static [&'static str],
     pub(crate) group: &'static str,
     /// The first version of Redis that had it.
     pub(crate) since: &'static str,

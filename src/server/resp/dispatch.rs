@@ -52,7 +52,7 @@ fn unknown(args: Args<'_>) -> Failure {
     const MOST: usize = 128;
     let name = args.at(0);
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(&name[..name.len().min(MOST)]);
+    text.extend_from_slice(before_nul(&name[..name.len().min(MOST)]));
     text.extend_from_slice(b"', with args beginning with: ");
     let start = text.len();
     for arg in args.from(1).iter() {
@@ -61,10 +61,15 @@ fn unknown(args: Args<'_>) -> Failure {
             break;
         }
         text.push(b'\'');
-        text.extend_from_slice(&arg[..arg.len().min(MOST - used)]);
+        text.extend_from_slice(before_nul(&arg[..arg.len().min(MOST - used)]));
         text.extend_from_slice(b"' ");
     }
     failure(text)
+}
+
+/// Texts in errors end at a zero byte.
+fn before_nul(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// Why a command may not run now.

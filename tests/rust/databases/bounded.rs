@@ -164,3 +164,19 @@ fn databases_that_go_give_their_room_back() {
     }
     assert_eq!(zero.evictions(), 0);
 }
+
+#[test]
+fn a_database_that_is_written_takes_its_share_of_a_full_store() {
+    for (entries, bytes) in [(10_000, 0), (0, 4 << 20)] {
+        let databases = bounded(entries, bytes, OnFull::Evict);
+        for db in [0, 1] {
+            for i in 0..60_000u32 {
+                databases
+                    .set(db, &i.to_le_bytes(), &[1; 60], Ttl::Default, Event::Set)
+                    .unwrap();
+            }
+        }
+        let len = |db| databases.get(db).unwrap().len();
+        assert!(len(1) > 2 * len(0), "{} and {}", len(0), len(1));
+    }
+}

@@ -1,42 +1,34 @@
+//! Databases over forks.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use atbr::engine::{Event, Ttl, Wait, in_forked_children};
+use atbr::engine::{Databases, Event, Options, Store, Ttl, Wait, in_forked_children};
 
-use super::{databases, get, set};
+use super::{Ends, fork};
 
-/// Forks, runs `child` there, and fails where it does not end well within 20 seconds.
-fn fork(child: impl FnOnce() -> bool) {
-    // SAFETY: the child calls what a child of this library may call, and ends without unwinding.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0);
-    if pid == 0 {
-        let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
-        // SAFETY: always callable.
-        unsafe { libc::_exit(i32::from(!fine)) };
-    }
-    let started = Instant::now();
-    let mut status = 0;
-    // SAFETY: our own child and a valid place for its status.
-    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } == 0 {
-        if started.elapsed() > Duration::from_secs(20) {
-            // SAFETY: our own child.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
-        thread::sleep(Duration::from_micros(200));
-    }
-    assert_eq!(status, 0, "the child's status");
+fn databases() -> Arc<Databases> {
+    let zero = Arc::new(Store::new(&Options::default()).unwrap());
+    Arc::new(Databases::new(zero).unwrap())
 }
 
-#[test]
-fn children_forked_while_many_keys_are_locked_over_databases_can_use_the_store() {
+fn set(databases: &Databases, db: u8, key: &[u8]) {
+    databases
+        .set(db, key, b"1", Ttl::Default, Event::Set)
+        .unwrap();
+}
+
+fn has(databases: &Databases, db: u8, key: &[u8]) -> bool {
+    databases.read(db, key, |_| ()).unwrap().is_some()
+}
+
+pub fn children_forked_while_keys_of_databases_are_locked_can_use_them() {
     // Stores that come and go while databases are made: the order of locking stays that of forks.
     let gone = databases();
     let databases = databases();
     for db in [9, 3, 0] {
-        set(&databases, db, b"stays", b"1");
+        set(&databases, db, b"stays");
     }
     drop(gone);
     let done = AtomicBool::new(false);
@@ -56,27 +48,26 @@ fn children_forked_while_many_keys_are_locked_over_databases_can_use_the_store()
                             Ok(())
                         })
                         .unwrap();
-                    if i % 50 == 0 {
+                    if i.is_multiple_of(50) {
                         databases.swap(3, 9).unwrap();
                     }
                 }
             });
         }
+        let _ends = Ends(&done);
         let zero = databases.get(0).unwrap();
         for _ in 0..if cfg!(debug_assertions) { 40 } else { 300 } {
             fork(|| {
                 let there = zero.get(b"stays").unwrap().is_some();
                 zero.set(b"child", b"1", Wait::Block).unwrap();
-                set(&databases, 3, b"child", b"1");
-                there && get(&databases, 3, b"child").is_some()
+                set(&databases, 3, b"child");
+                there && has(&databases, 3, b"child")
             });
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
 
-#[test]
-fn hooks_are_called_in_children_with_the_stores_usable_until_they_are_dropped() {
+pub fn hooks_are_called_in_children_until_they_are_dropped() {
     let databases = databases();
     let zero = databases.get(0).unwrap();
     let calls = Arc::new(AtomicUsize::new(0));

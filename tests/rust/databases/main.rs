@@ -6,7 +6,6 @@ mod bounded;
 mod broken;
 mod deadlines;
 mod events;
-mod forks;
 mod isolation;
 mod watches;
 

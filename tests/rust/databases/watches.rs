@@ -14,6 +14,8 @@ fn watched(databases: &Arc<Databases>, db: u8, key: &[u8], change: impl FnOnce()
     dirty.load(Ordering::SeqCst)
 }
 
+fn done<T>(_: T) {}
+
 fn load(store: &Store, keep: Keep, key: &[u8]) {
     let mut bulk = BulkLoad::new(store, 1, keep, Ttl::Default).unwrap();
     bulk.writers()[0].push(key, b"loaded").unwrap();
@@ -42,28 +44,28 @@ fn a_watch_sees_every_write_of_its_key_and_no_other() {
         }
     };
     let writes: [(&str, Write<'_>); 12] = [
-        ("set", &|key| drop(store.set(key, b"1", wait).unwrap())),
+        ("set", &|key| done(store.set(key, b"1", wait).unwrap())),
         ("incr", &|key| {
-            drop(store.incr(key, 1, 0, Ttl::Default, wait).unwrap())
+            done(store.incr(key, 1, 0, Ttl::Default, wait).unwrap())
         }),
         ("append", &|key| {
-            drop(store.append(key, b"0", wait).unwrap())
+            done(store.append(key, b"0", wait).unwrap())
         }),
         ("touch", &|key| {
-            drop(store.touch(key, Ttl::Millis(99_999), wait).unwrap())
+            done(store.touch(key, Ttl::Millis(99_999), wait).unwrap())
         }),
-        ("persist", &|key| drop(store.persist(key, wait).unwrap())),
+        ("persist", &|key| done(store.persist(key, wait).unwrap())),
         ("set_many", &|key| {
-            drop(store.set_many(&[(key, b"2")], Ttl::Default).unwrap())
+            done(store.set_many(&[(key, b"2")], Ttl::Default).unwrap())
         }),
         ("locked", &one(|| Change::Append(b"1"))),
         ("load", &|key| load(&store, Keep::Last, key)),
-        ("delete", &|key| drop(store.delete(key, wait).unwrap())),
+        ("delete", &|key| done(store.delete(key, wait).unwrap())),
         ("add", &|key| {
-            drop(store.add(key, b"1", Ttl::Default, wait).unwrap())
+            done(store.add(key, b"1", Ttl::Default, wait).unwrap())
         }),
         ("delete_many", &|key| {
-            drop(store.delete_many(&[key]).unwrap())
+            done(store.delete_many(&[key]).unwrap())
         }),
         ("load, first", &|key| load(&store, Keep::First, key)),
     ];
@@ -89,7 +91,7 @@ fn a_watch_sees_every_write_of_its_key_and_no_other() {
     });
     assert!(!kept, "a load that keeps the first");
     let missing = watched(&databases, 0, b"none", || {
-        drop(store.delete(b"none", wait).unwrap())
+        done(store.delete(b"none", wait).unwrap())
     });
     assert!(!missing, "deleting nothing");
     assert!(!watched(&databases, 0, b"watched", || drop(

@@ -4,6 +4,7 @@ use crate::server::resp::call::Call;
 use crate::server::resp::command::{Access, Command, Flags, Keys};
 use crate::server::resp::failure::{Failure, SYNTAX, failure, fixed};
 use crate::server::resp::lookup;
+use crate::server::resp::parser::Args;
 use crate::server::resp::reply::Replies;
 
 type Done = Result<(), Failure>;
@@ -103,7 +104,8 @@ fn write_info(out: &mut Replies, command: &Command) {
         .collect();
     out.set(categories.len());
     categories.iter().for_each(|name| out.simple(name));
-    out.set(0);
+    out.set(command.tips.len());
+    command.tips.iter().for_each(|tip| out.text(tip));
     write_key_specs(out, command);
     out.array(command.subcommands.len());
     command
@@ -197,7 +199,7 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Done {
     for name in names.iter() {
         match find(name) {
             Some(command) => write_info(call.out, command),
-            None => call.out.null_array(),
+            None => call.out.null(),
         }
     }
     Ok(())
@@ -303,10 +305,22 @@ pub(crate) fn getkeys(call: &mut Call<'_, '_>) -> Done {
     Ok(())
 }
 
+/// What SET and BITFIELD do with their key depends on what else is said.
+fn of_this_line(command: &Command, line: Args<'_>, access: Access) -> Access {
+    let says = |word: &str| line.from(2).iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    match command.name {
+        "set" if says("get") => Access::Update,
+        "set" => Access::Overwrite,
+        "bitfield" if says("set") || says("incrby") => Access::Update,
+        "bitfield" => Access::Read,
+        _ => access,
+    }
+}
+
 pub(crate) fn getkeysandflags(call: &mut Call<'_, '_>) -> Done {
     let (command, line) = (of_line(call)?, call.args.from(2));
     let mut keys = Vec::new();
-    let named = command.for_each_key(line, |at, access| keys.push((line.at(at), access)));
+    let named = command.for_each_key(line, |at, access| keys.push((line.at(at), of_this_line(command, line, access))));
     if named.is_err() {
         return Err(fixed("ERR Invalid arguments specified for command"));
     }

@@ -206,6 +206,12 @@ pub(crate) fn getdel(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn getex(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
     let options = options(call, 2, false)?;
+    if !call.keys.exists(call.keys.db, key)? {
+        // A deadline that is none is an error only where there is a key.
+        call.count(false);
+        call.out.null();
+        return Ok(());
+    }
     let deadline = options.deadline(call)?;
     let found = call.change_string(key, 0, None, |entry, out| {
         let Some(entry) = entry else {

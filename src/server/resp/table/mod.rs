@@ -30,6 +30,7 @@ const fn row(
         arity,
         flags: Flags(flags),
         keys,
+        tips: &[],
         group: "",
         since: "",
         complexity: "O(1)",
@@ -54,6 +55,10 @@ impl Command {
 
     const fn takes_time(self, complexity: &'static str) -> Command {
         Command { complexity, ..self }
+    }
+
+    const fn tips(self, tips: &'static [&'static str]) -> Command {
+        Command { tips, ..self }
     }
 
     const fn contains(self, subcommands: &'static [Command]) -> Command {
