@@ -30,7 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--max-bytes" => limits.bytes = value()?.parse()?,
             "--data-dir" => config.data_dir = Some(PathBuf::from(value()?)),
             "--password" => secrets.push(value()?.into_bytes()),
-            "--stall-seconds" => config.limits.stall_timeout = Duration::from_secs(value()?.parse()?),
+            "--stall-seconds" => {
+                config.limits.stall_timeout = Duration::from_secs(value()?.parse()?)
+            }
             "--max-buffers" => config.limits.max_buffers = value()?.parse()?,
             "--max-connections" => config.limits.max_connections = value()?.parse()?,
             "--max-unauthenticated" => config.limits.max_unauthenticated = value()?.parse()?,
@@ -47,7 +49,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let databases = Arc::new(Databases::new(Arc::new(zero))?);
     let server = Server::start(config, Secrets::new(secrets, Vec::new())?, databases)?;
     let port = |address: Option<std::net::SocketAddr>| address.map_or(0, |address| address.port());
-    println!("resp {} http {}", port(server.resp_addr()), port(server.http_addr()));
+    println!(
+        "resp {} http {}",
+        port(server.resp_addr()),
+        port(server.http_addr())
+    );
     std::thread::spawn(|| {
         let mut rest = Vec::new();
         let _ = std::io::stdin().read_to_end(&mut rest);

@@ -268,7 +268,10 @@ impl Store {
 
     /// How much the store may hold.
     pub fn limits(&self) -> Limits {
-        self.cx().bounds.as_ref().map_or_else(Limits::default, |bounds| bounds.limits())
+        self.cx()
+            .bounds
+            .as_ref()
+            .map_or_else(Limits::default, |bounds| bounds.limits())
     }
 
     /// Whether the number of entries or of bytes is bounded.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -180,7 +182,13 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn add(&self, peer: SocketAddr, local: SocketAddr, fd: i32, now: u64) -> Arc<Client> {
+    pub(crate) fn add(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        fd: i32,
+        now: u64,
+    ) -> Arc<Client> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let client = Arc::new(Client {
             id,
@@ -223,9 +231,17 @@ impl Clients {
 
     /// Ends the one that holds the most memory.
     pub(crate) fn kill_largest(&self) {
-        let largest = self.list().into_iter().filter(|client| !client.is_killed()).max_by_key(|client| client.memory());
+        let largest = self
+            .list()
+            .into_iter()
+            .filter(|client| !client.is_killed())
+            .max_by_key(|client| client.memory());
         if let Some(client) = largest {
-            tracing::warn!(client = client.id, bytes = client.memory(), "buffers are full: closing the largest");
+            tracing::warn!(
+                client = client.id,
+                bytes = client.memory(),
+                "buffers are full: closing the largest"
+            );
             client.kill();
         }
     }

@@ -83,7 +83,11 @@ impl Flags {
             (Flags::MOVABLEKEYS, "movablekeys"),
             (Flags::ALLOW_BUSY, "allow_busy"),
         ];
-        NAMES.iter().filter(|(flag, _)| self.has(*flag)).map(|(_, name)| *name).collect()
+        NAMES
+            .iter()
+            .filter(|(flag, _)| self.has(*flag))
+            .map(|(_, name)| *name)
+            .collect()
     }
 }
 
@@ -134,19 +138,38 @@ impl Access {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keys {
     /// From `first` to `last` (counted from the end where negative), every `step`.
-    Range { first: usize, last: isize, step: usize, access: Access },
+    Range {
+        first: usize,
+        last: isize,
+        step: usize,
+        access: Access,
+    },
     /// As many from `first` on as the argument `count` says.
-    Counted { count: usize, first: usize, access: Access },
+    Counted {
+        count: usize,
+        first: usize,
+        access: Access,
+    },
 }
 
 /// One key at a place.
 pub(crate) const fn one(at: usize, access: Access) -> Keys {
-    Keys::Range { first: at, last: at as isize, step: 1, access }
+    Keys::Range {
+        first: at,
+        last: at as isize,
+        step: 1,
+        access,
+    }
 }
 
 /// All arguments from a place on.
 pub(crate) const fn all_from(first: usize, access: Access) -> Keys {
-    Keys::Range { first, last: -1, step: 1, access }
+    Keys::Range {
+        first,
+        last: -1,
+        step: 1,
+        access,
+    }
 }
 
 /// One row of the command table.
@@ -173,7 +196,11 @@ pub(crate) struct Command {
 impl Command {
     pub(crate) fn takes(&self, arguments: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
-        if self.arity < 0 { arguments >= least } else { arguments == least }
+        if self.arity < 0 {
+            arguments >= least
+        } else {
+            arguments == least
+        }
     }
 
     #[inline]
@@ -184,18 +211,38 @@ impl Command {
     /// Whether it names exactly one key, at place 1.
     #[inline]
     pub(crate) fn has_one_key(&self) -> bool {
-        matches!(self.keys, [Keys::Range { first: 1, last: 1, .. }])
+        matches!(
+            self.keys,
+            [Keys::Range {
+                first: 1,
+                last: 1,
+                ..
+            }]
+        )
     }
 
     /// Calls `visit` with the place of each key and what is done with it.
     ///
     /// # Errors
     /// The places of keys are not what the command takes.
-    pub(crate) fn for_each_key(&self, args: Args<'_>, mut visit: impl FnMut(usize, Access)) -> Result<(), BadKeys> {
+    pub(crate) fn for_each_key(
+        &self,
+        args: Args<'_>,
+        mut visit: impl FnMut(usize, Access),
+    ) -> Result<(), BadKeys> {
         for keys in self.keys {
             match *keys {
-                Keys::Range { first, last, step, access } => {
-                    let last = if last < 0 { args.len() as isize + last } else { last };
+                Keys::Range {
+                    first,
+                    last,
+                    step,
+                    access,
+                } => {
+                    let last = if last < 0 {
+                        args.len() as isize + last
+                    } else {
+                        last
+                    };
                     if last >= args.len() as isize {
                         return Err(BadKeys);
                     }
@@ -205,9 +252,16 @@ impl Command {
                         at += step;
                     }
                 }
-                Keys::Counted { count, first, access } => {
-                    let keys = parse_i64(args.at(count)).and_then(|count| usize::try_from(count).ok());
-                    let keys = keys.filter(|keys| *keys <= args.len().saturating_sub(first)).ok_or(BadKeys)?;
+                Keys::Counted {
+                    count,
+                    first,
+                    access,
+                } => {
+                    let keys =
+                        parse_i64(args.at(count)).and_then(|count| usize::try_from(count).ok());
+                    let keys = keys
+                        .filter(|keys| *keys <= args.len().saturating_sub(first))
+                        .ok_or(BadKeys)?;
                     (first..first + keys).for_each(|at| visit(at, access));
                 }
             }

@@ -60,15 +60,28 @@ struct Connection {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, guard: ConnectionGuard) {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    guard: ConnectionGuard,
+) {
     let fd = stream.as_raw_fd();
     let local = stream.local_addr().unwrap_or(peer);
     let authenticated = !shared.secrets.are_set();
-    if !authenticated && !shared.strangers.enter(shared.config.limits.max_unauthenticated) {
+    if !authenticated
+        && !shared
+            .strangers
+            .enter(shared.config.limits.max_unauthenticated)
+    {
         let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
         return;
     }
-    let client = shared.resp.clients.add(peer, local, fd, shared.started.elapsed().as_millis() as u64);
+    let client =
+        shared
+            .resp
+            .clients
+            .add(peer, local, fd, shared.started.elapsed().as_millis() as u64);
     let mut connection = Connection {
         stream,
         session: Session::new(Arc::clone(&client), authenticated),
@@ -132,10 +145,13 @@ impl Connection {
             }
             if self.session.client.has_mail() && self.unsent() < STOP_AT {
                 self.take_buffer();
-                self.session.client.take_mail(&mut self.out.bytes, &self.shared.resp.buffers);
+                self.session
+                    .client
+                    .take_mail(&mut self.out.bytes, &self.shared.resp.buffers);
             }
             let flushed = self.flush(cx)?;
-            let ends = self.session.ends || self.session.client.ends_when_sent.load(Ordering::Relaxed);
+            let ends =
+                self.session.ends || self.session.client.ends_when_sent.load(Ordering::Relaxed);
             if ends || self.shared.shutdown.has_begun() {
                 return flushed.map(Ok);
             }
@@ -201,9 +217,16 @@ impl Connection {
 
     fn note_read(&self, read: usize) {
         Stats::add(&self.shared.stats.bytes_in, read as u64);
-        let stalled_since = if self.input.is_empty() { 0 } else { self.now().max(1) };
+        let stalled_since = if self.input.is_empty() {
+            0
+        } else {
+            self.now().max(1)
+        };
         if self.out.is_empty() {
-            self.session.client.stalled_since.store(stalled_since, Ordering::Relaxed);
+            self.session
+                .client
+                .stalled_since
+                .store(stalled_since, Ordering::Relaxed);
         }
     }
 
@@ -246,7 +269,9 @@ impl Connection {
                         self.session.ends = true;
                         break;
                     }
-                    if dispatch(&self.shared, &mut self.session, args, &mut self.out) == Outcome::Paused {
+                    if dispatch(&self.shared, &mut self.session, args, &mut self.out)
+                        == Outcome::Paused
+                    {
                         self.parser.next();
                         self.is_paused = true;
                         self.may_parse = true;
@@ -258,7 +283,11 @@ impl Connection {
                     if index != group.0 {
                         if group.1 > 0 {
                             let now = Instant::now();
-                            self.shared.resp.counts.ran(group.0, group.1, (now - group_start).as_nanos() as u64);
+                            self.shared.resp.counts.ran(
+                                group.0,
+                                group.1,
+                                (now - group_start).as_nanos() as u64,
+                            );
                             group_start = now;
                         }
                         group = (index, 0);
@@ -284,7 +313,10 @@ impl Connection {
     fn finish(&mut self, commands: u64, group: (u16, u64), group_start: Instant, start: Instant) {
         let now = Instant::now();
         let stats = &self.shared.stats;
-        self.shared.resp.counts.ran(group.0, group.1, (now - group_start).as_nanos() as u64);
+        self.shared
+            .resp
+            .counts
+            .ran(group.0, group.1, (now - group_start).as_nanos() as u64);
         Stats::add(&stats.commands, commands);
         stats.took(commands, (now - start).as_nanos() as u64 / commands);
         let session = &mut self.session;
@@ -393,14 +425,20 @@ impl Connection {
             self.wakes = None;
             return Poll::Ready(());
         };
-        let wakes = self.wakes.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        let wakes = self
+            .wakes
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
         wakes.as_mut().reset(until.into());
         wakes.as_mut().poll(cx)
     }
 
     /// Says how much memory the buffers take; where it is too much for all, the largest goes.
     fn account(&mut self) {
-        let queue = self.session.queue.as_ref().map_or(0, |queue| queue.memory());
+        let queue = self
+            .session
+            .queue
+            .as_ref()
+            .map_or(0, |queue| queue.memory());
         let now = self.input.capacity() + self.out.bytes.capacity() + self.parser.memory() + queue;
         if now == self.accounted {
             return;

@@ -82,9 +82,19 @@ impl Counts {
         let figures = |(i, row): (usize, &Row)| {
             let calls = row.calls.load(Ordering::Relaxed);
             let rejected = row.rejected.load(Ordering::Relaxed);
-            (i, calls, row.nanoseconds.load(Ordering::Relaxed) / 1_000, rejected)
+            (
+                i,
+                calls,
+                row.nanoseconds.load(Ordering::Relaxed) / 1_000,
+                rejected,
+            )
         };
-        self.rows.iter().enumerate().map(figures).filter(|row| row.1 + row.3 > 0).collect()
+        self.rows
+            .iter()
+            .enumerate()
+            .map(figures)
+            .filter(|row| row.1 + row.3 > 0)
+            .collect()
     }
 
     /// Errors by their first word.

@@ -12,7 +12,11 @@ const fn table() -> [u64; 256] {
         let mut crc = byte as u64;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ polynomial } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ polynomial
+            } else {
+                crc >> 1
+            };
             bit += 1;
         }
         table[byte] = crc;
@@ -23,7 +27,9 @@ const fn table() -> [u64; 256] {
 
 /// The checksum of some bytes.
 pub(crate) fn crc64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |crc, &byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
+    bytes.iter().fold(0, |crc, &byte| {
+        crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)]
+    })
 }
 
 #[cfg(test)]

@@ -67,7 +67,10 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static Row> {
 /// The row of a container's subcommand.
 pub(crate) fn find_subcommand(container: &Row, name: &[u8]) -> Option<&'static Row> {
     let is_it = |command: &Command| {
-        let subcommand = command.name.split_once('|').map_or("", |(_, subcommand)| subcommand);
+        let subcommand = command
+            .name
+            .split_once('|')
+            .map_or("", |(_, subcommand)| subcommand);
         subcommand.as_bytes().eq_ignore_ascii_case(name)
     };
     let at = container.command.subcommands.iter().position(is_it)?;
@@ -98,7 +101,8 @@ mod tests {
             for subcommand in command.subcommands {
                 let (container, name) = subcommand.name.split_once('|').unwrap();
                 assert_eq!(container, command.name);
-                let row = find_subcommand(find(container.as_bytes()).unwrap(), name.as_bytes()).unwrap();
+                let row =
+                    find_subcommand(find(container.as_bytes()).unwrap(), name.as_bytes()).unwrap();
                 assert!(std::ptr::eq(row.command, subcommand), "{}", subcommand.name);
             }
         }
@@ -111,8 +115,16 @@ mod tests {
     fn rows_say_what_documents_need() {
         for row in rows() {
             let command = row.command;
-            assert!(!command.summary.is_empty() && command.summary.ends_with('.'), "{}", command.name);
-            assert!(!command.since.is_empty() && !command.complexity.is_empty(), "{}", command.name);
+            assert!(
+                !command.summary.is_empty() && command.summary.ends_with('.'),
+                "{}",
+                command.name
+            );
+            assert!(
+                !command.since.is_empty() && !command.complexity.is_empty(),
+                "{}",
+                command.name
+            );
             assert_eq!(command.name, command.name.to_lowercase());
         }
     }

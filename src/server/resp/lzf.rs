@@ -46,9 +46,15 @@ mod tests {
 
     #[test]
     fn literals_and_copies_make_the_text() {
-        assert_eq!(decompress(&[1, b'a', b'b', 0x20, 1], 5).as_deref(), Some(&b"ababa"[..]));
+        assert_eq!(
+            decompress(&[1, b'a', b'b', 0x20, 1], 5).as_deref(),
+            Some(&b"ababa"[..])
+        );
         // A long copy: 7 + 10 + 2 bytes from one byte back.
-        assert_eq!(decompress(&[0, b'x', 0xe0, 10, 0], 20).as_deref(), Some(&[b'x'; 20][..]));
+        assert_eq!(
+            decompress(&[0, b'x', 0xe0, 10, 0], 20).as_deref(),
+            Some(&[b'x'; 20][..])
+        );
     }
 
     #[test]

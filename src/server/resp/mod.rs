@@ -99,7 +99,10 @@ impl Resp {
 
     /// Whether a command, by its place among all rows, is to be unknown.
     pub(crate) fn is_disabled(&self, row: u16) -> bool {
-        self.disabled.get(usize::from(row)).copied().unwrap_or_default()
+        self.disabled
+            .get(usize::from(row))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// 40 hexadecimal digits, others at each start.
@@ -120,7 +123,9 @@ impl Pause {
     pub(crate) fn begin(&self, until: Instant, all: bool) {
         let mut known = self.until.lock();
         *known = match *known {
-            Some((later, was_all)) if later > Instant::now() => Some((later.max(until), was_all || all)),
+            Some((later, was_all)) if later > Instant::now() => {
+                Some((later.max(until), was_all || all))
+            }
             _ => Some((until, all)),
         };
         self.on.store(true, Ordering::SeqCst);
@@ -150,7 +155,10 @@ impl Pause {
 
     /// Until when clients wait, where they do.
     pub(crate) fn until(&self) -> Option<Instant> {
-        self.until.lock().map(|(until, _)| until).filter(|until| *until > Instant::now())
+        self.until
+            .lock()
+            .map(|(until, _)| until)
+            .filter(|until| *until > Instant::now())
     }
 }
 
@@ -188,10 +196,13 @@ fn look_after(shared: &Shared) {
     let idle = resp.settings.idle_timeout();
     for client in resp.clients.list() {
         let stalled = client.stalled_since.load(Ordering::Relaxed);
-        let is_stalled = stalled != 0 && now.saturating_sub(stalled) > limits.stall_timeout.as_millis() as u64;
+        let is_stalled =
+            stalled != 0 && now.saturating_sub(stalled) > limits.stall_timeout.as_millis() as u64;
         let is_idle = idle.is_some_and(|idle| {
             let quiet = now.saturating_sub(client.last_active.load(Ordering::Relaxed));
-            quiet > idle.as_millis() as u64 && !client.is(State::PUBSUB) && !client.is(State::MONITOR)
+            quiet > idle.as_millis() as u64
+                && !client.is(State::PUBSUB)
+                && !client.is(State::MONITOR)
         });
         let is_stranger = !client.is(State::AUTHENTICATED)
             && client.created.elapsed() > limits.unauthenticated_timeout;

@@ -75,7 +75,9 @@ fn push_len(payload: &mut Vec<u8>, len: usize) {
 
 /// The string of a payload, at most `most` bytes.
 pub(crate) fn restore(payload: &[u8], most: usize) -> Result<Vec<u8>, Refused> {
-    let (body, footer) = payload.split_at_checked(payload.len().wrapping_sub(FOOTER)).ok_or(Refused::Footer)?;
+    let (body, footer) = payload
+        .split_at_checked(payload.len().wrapping_sub(FOOTER))
+        .ok_or(Refused::Footer)?;
     let version = u16::from_le_bytes([footer[0], footer[1]]);
     let checksum = u64::from_le_bytes(footer[2..].try_into().map_err(|_| Refused::Footer)?);
     if version > VERSION || crc64(&payload[..payload.len() - 8]) != checksum {
@@ -120,7 +122,9 @@ impl<'a> Reader<'a> {
                 Len::Bytes(usize::from(first & 0x3f) << 8 | usize::from(second))
             }
             2 if first == 0x80 => Len::Bytes(u32::from_be_bytes(self.array()?) as usize),
-            2 if first == 0x81 => Len::Bytes(usize::try_from(u64::from_be_bytes(self.array()?)).ok()?),
+            2 if first == 0x81 => {
+                Len::Bytes(usize::try_from(u64::from_be_bytes(self.array()?)).ok()?)
+            }
             3 => Len::Special(first & 0x3f),
             _ => return None,
         })
@@ -160,7 +164,16 @@ mod tests {
             let value = vec![b'x'; len];
             assert_eq!(restore(&dump(&value), len), Ok(value), "{len}");
         }
-        for number in [0, -1, 127, 128, -129, 32_768, i32::MAX.into(), i64::from(i32::MAX) + 1] {
+        for number in [
+            0,
+            -1,
+            127,
+            128,
+            -129,
+            32_768,
+            i32::MAX.into(),
+            i64::from(i32::MAX) + 1,
+        ] {
             let value = number.to_string().into_bytes();
             assert_eq!(restore(&dump(&value), 64), Ok(value));
         }

@@ -63,7 +63,8 @@ impl Replies {
 
     /// Puts bytes before what came after a mark.
     pub(crate) fn insert(&mut self, mark: Mark, bytes: &[u8]) {
-        self.bytes.splice(mark.bytes..mark.bytes, bytes.iter().copied());
+        self.bytes
+            .splice(mark.bytes..mark.bytes, bytes.iter().copied());
         for (at, _) in self.blocks.iter_mut().skip(mark.blocks) {
             *at += bytes.len();
         }
@@ -88,7 +89,12 @@ impl Replies {
         let start = self.bytes.len();
         self.bytes.append(&mut other.bytes);
         self.block_bytes += other.block_bytes;
-        self.blocks.extend(other.blocks.drain(..).map(|(at, block)| (at + start, block)));
+        self.blocks.extend(
+            other
+                .blocks
+                .drain(..)
+                .map(|(at, block)| (at + start, block)),
+        );
         other.block_bytes = 0;
     }
 
@@ -104,7 +110,13 @@ impl Replies {
     /// An error; `text` begins with its code. Line ends in it become spaces.
     pub(crate) fn error(&mut self, text: &[u8]) {
         self.bytes.push(b'-');
-        let clean = |&byte: &u8| if byte == b'\r' || byte == b'\n' { b' ' } else { byte };
+        let clean = |&byte: &u8| {
+            if byte == b'\r' || byte == b'\n' {
+                b' '
+            } else {
+                byte
+            }
+        };
         self.bytes.extend(text.iter().map(clean));
         self.bytes.extend_from_slice(b"\r\n");
     }
@@ -143,7 +155,9 @@ impl Replies {
     pub(crate) fn value(&mut self, value: &ValueRef<'_>) {
         match value {
             ValueRef::Inline(text) => self.bulk(text),
-            ValueRef::Shared(block) if block.value().len() < SHARED_FROM => self.bulk(block.value()),
+            ValueRef::Shared(block) if block.value().len() < SHARED_FROM => {
+                self.bulk(block.value())
+            }
             ValueRef::Shared(block) => self.block(block.share()),
         }
     }

@@ -53,11 +53,16 @@ impl Queue {
     }
 
     pub(crate) fn args(&self, queued: &Queued) -> Args<'_> {
-        Args::new(&self.bytes, &self.ranges[queued.first..queued.first + queued.args])
+        Args::new(
+            &self.bytes,
+            &self.ranges[queued.first..queued.first + queued.args],
+        )
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.ranges.capacity() * 16 + self.commands.capacity() * size_of::<Queued>()
+        self.bytes.capacity()
+            + self.ranges.capacity() * 16
+            + self.commands.capacity() * size_of::<Queued>()
     }
 }
 
@@ -117,7 +122,9 @@ impl Session {
 
     pub(crate) fn select(&mut self, db: u8) {
         self.db = db;
-        self.client.db.store(db, std::sync::atomic::Ordering::Relaxed);
+        self.client
+            .db
+            .store(db, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn speak(&mut self, resp3: bool) {
@@ -130,8 +137,12 @@ impl Session {
         self.queue = None;
         self.watches.clear();
         self.client.set(State::MULTI, false);
-        self.client.queued.store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
-        self.client.watched.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.client
+            .queued
+            .store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
+        self.client
+            .watched
+            .store(0, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Ends everything that others know of.

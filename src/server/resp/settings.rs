@@ -18,7 +18,12 @@ pub(crate) struct Settings {
 }
 
 /// What a client may read, and what it may write as well.
-const NUMBERS: [&str; 4] = ["slowlog-log-slower-than", "slowlog-max-len", "latency-monitor-threshold", "timeout"];
+const NUMBERS: [&str; 4] = [
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "latency-monitor-threshold",
+    "timeout",
+];
 
 impl Settings {
     pub(crate) fn new(config: &Config) -> Settings {
@@ -26,7 +31,12 @@ impl Settings {
             slowlog_slower_than: AtomicI64::new(10_000),
             slowlog_max_len: AtomicI64::new(128),
             latency_threshold: AtomicI64::new(0),
-            timeout: AtomicU64::new(config.limits.idle_timeout.map_or(0, |timeout| timeout.as_secs())),
+            timeout: AtomicU64::new(
+                config
+                    .limits
+                    .idle_timeout
+                    .map_or(0, |timeout| timeout.as_secs()),
+            ),
         }
     }
 
@@ -51,8 +61,14 @@ impl Settings {
             ("appendonly", "no".to_owned()),
             ("databases", crate::engine::Databases::COUNT.to_string()),
             ("maxclients", config.limits.max_connections.to_string()),
-            ("maxmemory", super::commands::info::memory_bound(shared).to_string()),
-            ("maxmemory-policy", super::commands::info::policy(shared).to_owned()),
+            (
+                "maxmemory",
+                super::commands::info::memory_bound(shared).to_string(),
+            ),
+            (
+                "maxmemory-policy",
+                super::commands::info::policy(shared).to_owned(),
+            ),
             ("notify-keyspace-events", shared.resp.notifications.text()),
             ("port", config.resp.unwrap_or_default().to_string()),
             ("proto-max-bulk-len", config.limits.max_value.to_string()),
@@ -64,21 +80,40 @@ impl Settings {
     }
 
     /// Those that match one of the patterns.
-    pub(crate) fn matching(&self, shared: &Shared, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
+    pub(crate) fn matching(
+        &self,
+        shared: &Shared,
+        patterns: &[&[u8]],
+    ) -> Vec<(&'static str, String)> {
         let mut all = self.all(shared);
-        let globs: Vec<_> = patterns.iter().map(|pattern| Glob::new(&pattern.to_ascii_lowercase())).collect();
+        let globs: Vec<_> = patterns
+            .iter()
+            .map(|pattern| Glob::new(&pattern.to_ascii_lowercase()))
+            .collect();
         all.retain(|(name, _)| globs.iter().any(|glob| glob.matches(name.as_bytes())));
         all.sort_unstable();
         all
     }
 
     /// Checks a new value. Err says why it is none; None where the name means nothing.
-    pub(crate) fn check(&self, shared: &Shared, name: &str, value: &[u8]) -> Option<Result<(), String>> {
+    pub(crate) fn check(
+        &self,
+        shared: &Shared,
+        name: &str,
+        value: &[u8],
+    ) -> Option<Result<(), String>> {
         if NUMBERS.contains(&name) {
-            let least = if name == "slowlog-log-slower-than" { -1 } else { 0 };
+            let least = if name == "slowlog-log-slower-than" {
+                -1
+            } else {
+                0
+            };
             return Some(match super::number::parse_i64(value) {
                 Some(number) if number >= least => Ok(()),
-                Some(_) => Err(format!("argument must be between {least} and {} inclusive", i64::MAX)),
+                Some(_) => Err(format!(
+                    "argument must be between {least} and {} inclusive",
+                    i64::MAX
+                )),
                 None => Err("argument couldn't be parsed into an integer".to_owned()),
             });
         }
@@ -94,7 +129,9 @@ impl Settings {
         if name == "notify-keyspace-events" {
             return match shared.resp.notifications.configure(value, shared) {
                 Ok(true) => Ok(()),
-                Ok(false) => Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned()),
+                Ok(false) => {
+                    Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned())
+                }
                 Err(error) => Err(error.to_string()),
             };
         }

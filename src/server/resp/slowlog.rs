@@ -35,7 +35,9 @@ pub(crate) struct SlowLog {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 impl SlowLog {
@@ -54,7 +56,11 @@ impl SlowLog {
             return;
         }
         let secret = secret_from(command, args);
-        let shown = if args.len() > MOST_ARGS { MOST_ARGS - 1 } else { args.len() };
+        let shown = if args.len() > MOST_ARGS {
+            MOST_ARGS - 1
+        } else {
+            args.len()
+        };
         let shorten = |(i, arg): (usize, &[u8])| {
             if i >= secret {
                 return b"(redacted)".to_vec();
@@ -126,7 +132,9 @@ impl Latency {
 
     pub(crate) fn history(&self, event: &str) -> Vec<(u64, u64)> {
         let events = self.events.lock();
-        events.get(event).map_or_else(Vec::new, |(_, spikes)| spikes.iter().copied().collect())
+        events
+            .get(event)
+            .map_or_else(Vec::new, |(_, spikes)| spikes.iter().copied().collect())
     }
 
     /// (kind, when, how long, the longest ever).

@@ -302,7 +302,7 @@ def test_a_server_is_saved_at_its_end_and_starts_again_from_that(tmp_path: Path)
         fetch(f"{serve.url}/v1/keys/brief", "PUT", b"x", **{"Atbr-TTL-Ms": "60000"})
         assert serve.end() == 0
         assert "saved 1 rows" in serve.message("saved.tsv in")["message"]
-        assert "1 that expire" in serve.message("saved.tsv in")["message"]
+        assert "1 that expire left out" in serve.message("saved.tsv in")["message"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved.tsv", "saved.tsv.db7"]
     assert saved.read_bytes() == "täb".encode() + b"\ta\\tb\\nc\\\\\n"
     with Serve(str(saved), "--save-on-exit", str(saved)) as serve:

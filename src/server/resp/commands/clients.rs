@@ -15,7 +15,9 @@ type Done = Result<(), Failure>;
 /// A name is printable and has no spaces.
 pub(crate) fn check_name(name: &[u8]) -> Done {
     if name.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
-        return Err(fixed("ERR Client names cannot contain spaces, newlines or special characters."));
+        return Err(fixed(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
     }
     Ok(())
 }
@@ -53,7 +55,10 @@ pub(crate) fn setinfo(call: &mut Call<'_, '_>) -> Done {
     }
     if check_name(call.args.at(3)).is_err() {
         let what = call.word(2);
-        return Err(failure(format!("ERR {} cannot contain spaces, newlines or special characters.", what.as_str())));
+        return Err(failure(format!(
+            "ERR {} cannot contain spaces, newlines or special characters.",
+            what.as_str()
+        )));
     }
     call.out.ok();
     Ok(())
@@ -81,10 +86,16 @@ fn describe(client: &Client, now: u64) -> Vec<u8> {
         queued => i64::from(queued),
     };
     let last = usize::from(client.last_command.load(Ordering::Relaxed));
-    let command = lookup::rows().get(last).map_or("NULL", |row| row.command.name);
+    let command = lookup::rows()
+        .get(last)
+        .map_or("NULL", |row| row.command.name);
     let idle = now.saturating_sub(client.last_active.load(Ordering::Relaxed)) / 1_000;
     let memory = client.memory();
-    let mut line = format!("id={} addr={} laddr={} fd={} name=", client.id, client.peer, client.local, client.fd).into_bytes();
+    let mut line = format!(
+        "id={} addr={} laddr={} fd={} name=",
+        client.id, client.peer, client.local, client.fd
+    )
+    .into_bytes();
     line.extend_from_slice(&client.names.lock().name);
     line.extend_from_slice(
         format!(
@@ -145,7 +156,9 @@ pub(crate) fn list(call: &mut Call<'_, '_>) -> Done {
         (4.., "id") => {
             let mut ids = Vec::new();
             for text in args.from(3).iter() {
-                let id = parse_i64(text).filter(|&id| id > 0).ok_or(fixed("ERR Invalid client ID"))?;
+                let id = parse_i64(text)
+                    .filter(|&id| id > 0)
+                    .ok_or(fixed("ERR Invalid client ID"))?;
                 ids.push(id as u64);
             }
             clients.retain(|client| ids.contains(&client.id));
@@ -192,7 +205,8 @@ pub(crate) fn kill(call: &mut Call<'_, '_>) -> Done {
             match call.word(at).as_str() {
                 "id" => {
                     let id = parse_i64(value).filter(|&id| id > 0);
-                    filter.id = Some(id.ok_or(fixed("ERR client-id should be greater than 0"))? as u64);
+                    filter.id =
+                        Some(id.ok_or(fixed("ERR client-id should be greater than 0"))? as u64);
                 }
                 "type" => {
                     let kind = kind(call.word(at + 1).as_str());
@@ -223,8 +237,14 @@ pub(crate) fn kill(call: &mut Call<'_, '_>) -> Done {
         let is_wanted = !(filter.not_me && client.id == me)
             && filter.id.is_none_or(|id| id == client.id)
             && filter.kind.is_none_or(|kind| kind(&client))
-            && filter.address.as_ref().is_none_or(|address| *address == client.peer.to_string().into_bytes())
-            && filter.local.as_ref().is_none_or(|local| *local == client.local.to_string().into_bytes());
+            && filter
+                .address
+                .as_ref()
+                .is_none_or(|address| *address == client.peer.to_string().into_bytes())
+            && filter
+                .local
+                .as_ref()
+                .is_none_or(|local| *local == client.local.to_string().into_bytes());
         if !is_wanted || client.is_killed() {
             continue;
         }
@@ -254,7 +274,8 @@ pub(crate) fn pause(call: &mut Call<'_, '_>) -> Done {
         (4, _) => return Err(fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         _ => return Err(SYNTAX),
     };
-    let timeout = parse_i64(args.at(2)).ok_or(fixed("ERR timeout is not an integer or out of range"))?;
+    let timeout =
+        parse_i64(args.at(2)).ok_or(fixed("ERR timeout is not an integer or out of range"))?;
     if timeout < 0 {
         return Err(fixed("ERR timeout is negative"));
     }
@@ -279,7 +300,9 @@ pub(crate) fn reply(call: &mut Call<'_, '_>) -> Done {
             call.out.ok();
         }
         "off" => call.session.reply_mode = ReplyMode::Off,
-        "skip" if call.session.reply_mode != ReplyMode::Off => call.session.reply_mode = ReplyMode::SkipNext,
+        "skip" if call.session.reply_mode != ReplyMode::Off => {
+            call.session.reply_mode = ReplyMode::SkipNext
+        }
         "skip" => {}
         _ => return Err(SYNTAX),
     }
@@ -308,7 +331,11 @@ pub(crate) fn no_touch(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn unblock(call: &mut Call<'_, '_>) -> Done {
     match (call.args.len(), call.word(3).as_str()) {
         (3, _) | (4, "timeout" | "error") => {}
-        _ => return Err(fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => {
+            return Err(fixed(
+                "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+            ));
+        }
     }
     parse_i64(call.args.at(2)).ok_or(NOT_AN_INTEGER)?;
     call.out.integer(0);

@@ -74,7 +74,9 @@ fn log_in(call: &mut Call<'_, '_>, name: &[u8], secret: &[u8]) -> Done {
     }
     if !shared.strangers.may_try(address, now) {
         call.session.ends = true;
-        return Err(fixed("WRONGPASS too many failed attempts from this address; try again in a second"));
+        return Err(fixed(
+            "WRONGPASS too many failed attempts from this address; try again in a second",
+        ));
     }
     if name == b"default" && shared.secrets.accept(secret) {
         authenticate(call.session, true);
@@ -95,7 +97,11 @@ pub(crate) fn auth(call: &mut Call<'_, '_>) -> Done {
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
         ));
     }
-    let (name, secret) = if args.len() == 2 { (&b"default"[..], args.at(1)) } else { (args.at(1), args.at(2)) };
+    let (name, secret) = if args.len() == 2 {
+        (&b"default"[..], args.at(1))
+    } else {
+        (args.at(1), args.at(2))
+    };
     log_in(call, name, secret)?;
     call.out.ok();
     Ok(())
@@ -106,7 +112,9 @@ pub(crate) fn hello(call: &mut Call<'_, '_>) -> Done {
     let mut at = 1;
     let mut version = None;
     if args.len() > 1 {
-        let number = parse_i64(args.at(1)).ok_or(fixed("ERR Protocol version is not an integer or out of range"))?;
+        let number = parse_i64(args.at(1)).ok_or(fixed(
+            "ERR Protocol version is not an integer or out of range",
+        ))?;
         if !(2..=3).contains(&number) {
             return Err(fixed("NOPROTO unsupported protocol version"));
         }

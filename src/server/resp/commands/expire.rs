@@ -32,10 +32,14 @@ fn conditions(call: &Call<'_, '_>) -> Result<Conditions, Failure> {
         }
     }
     if found.none && (found.some || found.later || found.earlier) {
-        return Err(fixed("ERR NX and XX, GT or LT options at the same time are not compatible"));
+        return Err(fixed(
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ));
     }
     if found.later && found.earlier {
-        return Err(fixed("ERR GT and LT options at the same time are not compatible"));
+        return Err(fixed(
+            "ERR GT and LT options at the same time are not compatible",
+        ));
     }
     Ok(found)
 }
@@ -54,11 +58,21 @@ impl Conditions {
 fn expire_by(call: &mut Call<'_, '_>, unit: Unit, is_absolute: bool) -> Done {
     let conditions = conditions(call)?;
     let number = call.integer(2)?;
-    let deadline = expiry::deadline(number, unit, is_absolute, call.keys.now(), call.command.name)?;
+    let deadline = expiry::deadline(
+        number,
+        unit,
+        is_absolute,
+        call.keys.now(),
+        call.command.name,
+    )?;
     let (db, key) = (call.keys.db, call.args.at(1));
     let done = call.keys.modify(db, key, 0, None, |entry| {
         let allowed = entry.is_some_and(|entry| conditions.allow(&entry, deadline));
-        let change = if allowed { Change::Expire(Ttl::At(deadline)) } else { Change::Keep };
+        let change = if allowed {
+            Change::Expire(Ttl::At(deadline))
+        } else {
+            Change::Keep
+        };
         Ok((change, allowed))
     })?;
     call.out.flag(done);
@@ -84,13 +98,17 @@ pub(crate) fn pexpireat(call: &mut Call<'_, '_>) -> Done {
 /// -2: no such key; -1: it never expires.
 fn look(call: &mut Call<'_, '_>, number: impl FnOnce(&Entry<'_>) -> Option<i64>) -> Done {
     let (db, key) = (call.keys.db, call.args.at(1));
-    let answer = call.keys.read(db, key, |entry| entry.map_or(-2, |entry| number(&entry).unwrap_or(-1)))?;
+    let answer = call.keys.read(db, key, |entry| {
+        entry.map_or(-2, |entry| number(&entry).unwrap_or(-1))
+    })?;
     call.out.integer(answer);
     Ok(())
 }
 
 pub(crate) fn ttl(call: &mut Call<'_, '_>) -> Done {
-    look(call, |entry| entry.time_left.map(|left| ((left + 500) / 1_000) as i64))
+    look(call, |entry| {
+        entry.time_left.map(|left| ((left + 500) / 1_000) as i64)
+    })
 }
 
 pub(crate) fn pttl(call: &mut Call<'_, '_>) -> Done {
@@ -98,7 +116,9 @@ pub(crate) fn pttl(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn expiretime(call: &mut Call<'_, '_>) -> Done {
-    look(call, |entry| entry.expires_at.map(|at| ((at + 500) / 1_000) as i64))
+    look(call, |entry| {
+        entry.expires_at.map(|at| ((at + 500) / 1_000) as i64)
+    })
 }
 
 pub(crate) fn pexpiretime(call: &mut Call<'_, '_>) -> Done {
@@ -109,7 +129,11 @@ pub(crate) fn persist(call: &mut Call<'_, '_>) -> Done {
     let (db, key) = (call.keys.db, call.args.at(1));
     let done = call.keys.modify(db, key, 0, None, |entry| {
         let expires = entry.is_some_and(|entry| entry.time_left.is_some());
-        let change = if expires { Change::Expire(Ttl::Never) } else { Change::Keep };
+        let change = if expires {
+            Change::Expire(Ttl::Never)
+        } else {
+            Change::Keep
+        };
         Ok((change, expires))
     })?;
     call.out.flag(done);

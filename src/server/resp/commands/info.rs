@@ -15,7 +15,10 @@ pub(crate) const REDIS_VERSION: &str = "7.0.15";
 
 /// Bytes that all databases together may take; 0: no bound.
 pub(crate) fn memory_bound(shared: &Shared) -> u64 {
-    shared.databases.get(0).map_or(0, |store| store.limits().bytes)
+    shared
+        .databases
+        .get(0)
+        .map_or(0, |store| store.limits().bytes)
 }
 
 /// What happens when that is reached.
@@ -68,8 +71,12 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Result<(), Failure> {
     if call.in_exec {
         return Err(fixed("ERR INFO inside a transaction is not supported"));
     }
-    let asked: Vec<String> =
-        call.args.from(1).iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
+    let asked: Vec<String> = call
+        .args
+        .from(1)
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).to_lowercase())
+        .collect();
     let is_asked = |name: &str| asked.iter().any(|asked| asked == name);
     let all = is_asked("all") || is_asked("everything");
     let default = asked.is_empty() || is_asked("default");
@@ -91,7 +98,11 @@ fn human(bytes: u64) -> String {
     let mut size = bytes as f64;
     for unit in ["B", "K", "M", "G"] {
         if size < 1024.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{size:.2}{unit}") };
+            return if unit == "B" {
+                format!("{bytes}B")
+            } else {
+                format!("{size:.2}{unit}")
+            };
         }
         size /= 1024.0;
     }
@@ -101,7 +112,10 @@ fn human(bytes: u64) -> String {
 /// Bytes of the process that are in memory; 0 where the system does not say.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let pages = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
     // SAFETY: has no preconditions.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     pages.unwrap_or(0) * page.max(0) as u64
@@ -139,7 +153,10 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
         }
         "clients" => {
             let clients = resp.clients.list();
-            let pubsub = clients.iter().filter(|client| client.is(State::PUBSUB)).count();
+            let pubsub = clients
+                .iter()
+                .filter(|client| client.is(State::PUBSUB))
+                .count();
             line("connected_clients", &clients.len());
             line("maxclients", &shared.config.limits.max_connections);
             line("client_buffers", &resp.buffers.used());
@@ -156,8 +173,14 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
             line("used_memory_human", &human(used));
             line("used_memory_rss", &resident);
             line("used_memory_rss_human", &human(resident));
-            line("used_memory_dataset", &(stats.key_bytes + stats.value_bytes));
-            line("used_memory_overhead", &used.saturating_sub(stats.key_bytes + stats.value_bytes));
+            line(
+                "used_memory_dataset",
+                &(stats.key_bytes + stats.value_bytes),
+            );
+            line(
+                "used_memory_overhead",
+                &used.saturating_sub(stats.key_bytes + stats.value_bytes),
+            );
             line("maxmemory", &bound);
             line("maxmemory_human", &human(bound));
             line("maxmemory_policy", &policy(shared));
@@ -165,8 +188,14 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
         }
         "persistence" => {
             line("loading", &0);
-            line("rdb_bgsave_in_progress", &u8::from(resp.saving.load(Ordering::Relaxed)));
-            line("rdb_last_save_time", &load(&resp.last_save).max(shared.started_unix / 1_000));
+            line(
+                "rdb_bgsave_in_progress",
+                &u8::from(resp.saving.load(Ordering::Relaxed)),
+            );
+            line(
+                "rdb_last_save_time",
+                &load(&resp.last_save).max(shared.started_unix / 1_000),
+            );
             line("rdb_last_bgsave_status", &"ok");
             line("aof_enabled", &0);
         }
@@ -175,13 +204,22 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
             let store = totals(shared);
             let rates = resp.counts.rates();
             let (channels, patterns, shard_channels) = resp.pubsub.totals();
-            line("total_connections_received", &load(&stats.connections_received));
+            line(
+                "total_connections_received",
+                &load(&stats.connections_received),
+            );
             line("total_commands_processed", &load(&stats.commands));
             line("instantaneous_ops_per_sec", &rates.commands);
             line("total_net_input_bytes", &load(&stats.bytes_in));
             line("total_net_output_bytes", &load(&stats.bytes_out));
-            line("instantaneous_input_kbps", &format_args!("{:.2}", rates.bytes_in as f64 / 1024.0));
-            line("instantaneous_output_kbps", &format_args!("{:.2}", rates.bytes_out as f64 / 1024.0));
+            line(
+                "instantaneous_input_kbps",
+                &format_args!("{:.2}", rates.bytes_in as f64 / 1024.0),
+            );
+            line(
+                "instantaneous_output_kbps",
+                &format_args!("{:.2}", rates.bytes_out as f64 / 1024.0),
+            );
             line("rejected_connections", &load(&stats.connections_refused));
             line("expired_keys", &store.expirations);
             line("evicted_keys", &store.evictions);
@@ -190,8 +228,14 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
             line("pubsub_channels", &channels);
             line("pubsub_patterns", &patterns);
             line("pubsubshard_channels", &shard_channels);
-            line("keyspace_events_dropped", &shared.databases.dropped_events());
-            line("total_error_replies", &resp.counts.errors().values().sum::<u64>());
+            line(
+                "keyspace_events_dropped",
+                &shared.databases.dropped_events(),
+            );
+            line(
+                "total_error_replies",
+                &resp.counts.errors().values().sum::<u64>(),
+            );
             line("acl_access_denied_auth", &load(&stats.failed_auth));
         }
         "replication" => {
@@ -209,8 +253,14 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
                 usage
             };
             let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-            line("used_cpu_sys", &format_args!("{:.6}", seconds(usage.ru_stime)));
-            line("used_cpu_user", &format_args!("{:.6}", seconds(usage.ru_utime)));
+            line(
+                "used_cpu_sys",
+                &format_args!("{:.6}", seconds(usage.ru_stime)),
+            );
+            line(
+                "used_cpu_user",
+                &format_args!("{:.6}", seconds(usage.ru_utime)),
+            );
         }
         "commandstats" => {
             for (row, calls, microseconds, rejected) in resp.counts.called() {
@@ -225,18 +275,28 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
         }
         "errorstats" => {
             for (code, count) in resp.counts.errors() {
-                line(&format!("errorstat_{}", String::from_utf8_lossy(&code)), &format_args!("count={count}"));
+                line(
+                    &format!("errorstat_{}", String::from_utf8_lossy(&code)),
+                    &format_args!("count={count}"),
+                );
             }
         }
         "cluster" => line("cluster_enabled", &0),
         "keyspace" => {
             for db in shared.databases.written() {
-                let stats = shared.databases.get(db).map(|store| store.stats()).unwrap_or_default();
+                let stats = shared
+                    .databases
+                    .get(db)
+                    .map(|store| store.stats())
+                    .unwrap_or_default();
                 if stats.entries > 0 {
                     let average = 0;
                     line(
                         &format!("db{db}"),
-                        &format_args!("keys={},expires={},avg_ttl={average}", stats.entries, stats.expiring),
+                        &format_args!(
+                            "keys={},expires={},avg_ttl={average}",
+                            stats.entries, stats.expiring
+                        ),
                     );
                 }
             }

@@ -10,8 +10,27 @@ use crate::server::resp::reply::Replies;
 type Done = Result<(), Failure>;
 
 const CATEGORIES: [&str; 21] = [
-    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog", "geo",
-    "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting",
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
 ];
 
 /// Groups of access control that a command is in.
@@ -45,7 +64,13 @@ fn categories_of(command: &Command) -> Vec<&'static str> {
 fn legacy_range(command: &Command) -> (i64, i64, i64) {
     let mut range: Option<(i64, i64, i64)> = None;
     for keys in command.keys {
-        let Keys::Range { first, last, step, access } = *keys else {
+        let Keys::Range {
+            first,
+            last,
+            step,
+            access,
+        } = *keys
+        else {
             return (0, 0, 0);
         };
         if access == Access::Channel && command.name == "spublish" {
@@ -54,7 +79,11 @@ fn legacy_range(command: &Command) -> (i64, i64, i64) {
         let (first, last, step) = (first as i64, last as i64, step as i64);
         range = Some(match range {
             None => (first, last, step),
-            Some((from, to, _)) => (from.min(first), if last < 0 { last } else { to.max(last) }, step),
+            Some((from, to, _)) => (
+                from.min(first),
+                if last < 0 { last } else { to.max(last) },
+                step,
+            ),
         });
     }
     range.unwrap_or((0, 0, 0))
@@ -66,15 +95,23 @@ fn write_info(out: &mut Replies, command: &Command) {
     out.integer(i64::from(command.arity));
     out.simple_set(&command.flags.names());
     let (first, last, step) = legacy_range(command);
-    [first, last, step].into_iter().for_each(|number| out.integer(number));
-    let categories: Vec<String> = categories_of(command).iter().map(|name| format!("@{name}")).collect();
+    [first, last, step]
+        .into_iter()
+        .for_each(|number| out.integer(number));
+    let categories: Vec<String> = categories_of(command)
+        .iter()
+        .map(|name| format!("@{name}"))
+        .collect();
     out.set(categories.len());
     categories.iter().for_each(|name| out.simple(name));
     out.set(command.tips.len());
     command.tips.iter().for_each(|tip| out.text(tip));
     write_key_specs(out, command);
     out.array(command.subcommands.len());
-    command.subcommands.iter().for_each(|subcommand| write_info(out, subcommand));
+    command
+        .subcommands
+        .iter()
+        .for_each(|subcommand| write_info(out, subcommand));
 }
 
 fn write_key_specs(out: &mut Replies, command: &Command) {
@@ -99,14 +136,28 @@ fn write_key_specs(out: &mut Replies, command: &Command) {
         out.map(2);
         out.text("type");
         let numbers = match *keys {
-            Keys::Range { first, last, step, .. } => {
+            Keys::Range {
+                first, last, step, ..
+            } => {
                 out.text("range");
-                let last = if last < 0 { last } else { last - first as isize };
-                [("lastkey", last as i64), ("keystep", step as i64), ("limit", 0)]
+                let last = if last < 0 {
+                    last
+                } else {
+                    last - first as isize
+                };
+                [
+                    ("lastkey", last as i64),
+                    ("keystep", step as i64),
+                    ("limit", 0),
+                ]
             }
             Keys::Counted { count, first, .. } => {
                 out.text("keynum");
-                [("keynumidx", 0), ("firstkey", (first - count) as i64), ("keystep", 1)]
+                [
+                    ("keynumidx", 0),
+                    ("firstkey", (first - count) as i64),
+                    ("keystep", 1),
+                ]
             }
         };
         out.text("spec");
@@ -169,7 +220,10 @@ fn write_docs(out: &mut Replies, command: &Command) {
     if !command.subcommands.is_empty() {
         out.text("subcommands");
         out.map(command.subcommands.len());
-        command.subcommands.iter().for_each(|subcommand| write_docs(out, subcommand));
+        command
+            .subcommands
+            .iter()
+            .for_each(|subcommand| write_docs(out, subcommand));
     }
 }
 
@@ -180,7 +234,9 @@ pub(crate) fn docs(call: &mut Call<'_, '_>) -> Done {
         _ => names.iter().filter_map(find).collect(),
     };
     call.out.map(wanted.len());
-    wanted.iter().for_each(|command| write_docs(call.out, command));
+    wanted
+        .iter()
+        .for_each(|command| write_docs(call.out, command));
     Ok(())
 }
 
@@ -211,14 +267,28 @@ fn of_line(call: &Call<'_, '_>) -> Result<&'static Command, Failure> {
     let line = call.args.from(2);
     let row = lookup::find(line.at(0)).ok_or(INVALID)?;
     let command = match (row.command.subcommands.is_empty(), line.len()) {
-        (false, 2..) => lookup::find_subcommand(row, line.at(1)).ok_or(INVALID)?.command,
+        (false, 2..) => {
+            lookup::find_subcommand(row, line.at(1))
+                .ok_or(INVALID)?
+                .command
+        }
         _ => row.command,
     };
-    if command.keys.iter().all(|keys| matches!(keys, Keys::Range { access: Access::Channel, .. })) {
+    if command.keys.iter().all(|keys| {
+        matches!(
+            keys,
+            Keys::Range {
+                access: Access::Channel,
+                ..
+            }
+        )
+    }) {
         return Err(fixed("ERR The command has no key arguments"));
     }
     if !command.takes(line.len()) {
-        return Err(fixed("ERR Invalid number of arguments specified for command"));
+        return Err(fixed(
+            "ERR Invalid number of arguments specified for command",
+        ));
     }
     Ok(command)
 }
@@ -237,7 +307,11 @@ pub(crate) fn getkeys(call: &mut Call<'_, '_>) -> Done {
 
 /// What SET and BITFIELD do with their key depends on what else is said.
 fn of_this_line(command: &Command, line: Args<'_>, access: Access) -> Access {
-    let says = |word: &str| line.from(2).iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let says = |word: &str| {
+        line.from(2)
+            .iter()
+            .any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    };
     match command.name {
         "set" if says("get") => Access::Update,
         "set" => Access::Overwrite,
@@ -250,7 +324,9 @@ fn of_this_line(command: &Command, line: Args<'_>, access: Access) -> Access {
 pub(crate) fn getkeysandflags(call: &mut Call<'_, '_>) -> Done {
     let (command, line) = (of_line(call)?, call.args.from(2));
     let mut keys = Vec::new();
-    let named = command.for_each_key(line, |at, access| keys.push((line.at(at), of_this_line(command, line, access))));
+    let named = command.for_each_key(line, |at, access| {
+        keys.push((line.at(at), of_this_line(command, line, access)))
+    });
     if named.is_err() {
         return Err(fixed("ERR Invalid arguments specified for command"));
     }

@@ -3,7 +3,9 @@
 use crate::engine::{Databases, Event, Ttl};
 use crate::server::resp::call::{Bytes, Call};
 use crate::server::resp::expiry;
-use crate::server::resp::failure::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SAME_OBJECT, SYNTAX, fixed};
+use crate::server::resp::failure::{
+    Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SAME_OBJECT, SYNTAX, fixed,
+};
 use crate::server::resp::number::parse_i64;
 use crate::server::resp::rdb::{self, Refused};
 
@@ -85,7 +87,8 @@ fn rename_if(call: &mut Call<'_, '_>, overwrites: bool) -> Result<bool, Failure>
         }
         call.keys.delete(db, to, Event::Silent)?;
     }
-    call.keys.set(db, to, &copied.value, copied.ttl(), Event::Silent)?;
+    call.keys
+        .set(db, to, &copied.value, copied.ttl(), Event::Silent)?;
     call.keys.delete(db, from, Event::RenameFrom)?;
     call.keys.tell(db, to, Event::RenameTo)?;
     Ok(true)
@@ -121,7 +124,8 @@ pub(crate) fn copy(call: &mut Call<'_, '_>) -> Done {
         }
         call.keys.delete(target, to, Event::Silent)?;
     }
-    call.keys.set(target, to, &copied.value, copied.ttl(), Event::CopyTo)?;
+    call.keys
+        .set(target, to, &copied.value, copied.ttl(), Event::CopyTo)?;
     call.out.integer(1);
     Ok(())
 }
@@ -129,7 +133,10 @@ pub(crate) fn copy(call: &mut Call<'_, '_>) -> Done {
 /// A database's number.
 pub(crate) fn database_of(text: &[u8]) -> Result<u8, Failure> {
     let number = parse_i64(text).ok_or(NOT_AN_INTEGER)?;
-    u8::try_from(number).ok().filter(|&db| db < Databases::COUNT).ok_or(DB_OUT_OF_RANGE)
+    u8::try_from(number)
+        .ok()
+        .filter(|&db| db < Databases::COUNT)
+        .ok_or(DB_OUT_OF_RANGE)
 }
 
 pub(crate) fn move_to(call: &mut Call<'_, '_>) -> Done {
@@ -150,7 +157,8 @@ pub(crate) fn move_to(call: &mut Call<'_, '_>) -> Done {
         call.out.integer(0);
         return Ok(());
     }
-    call.keys.set(target, key, &copied.value, copied.ttl(), Event::Silent)?;
+    call.keys
+        .set(target, key, &copied.value, copied.ttl(), Event::Silent)?;
     call.keys.delete(db, key, Event::MoveFrom)?;
     call.keys.tell(target, key, Event::MoveTo)?;
     call.out.integer(1);
@@ -253,13 +261,21 @@ pub(crate) fn restore(call: &mut Call<'_, '_>) -> Done {
     if number < 0 {
         return Err(fixed("ERR Invalid TTL value, must be >= 0"));
     }
-    let value = rdb::restore(call.args.at(3), call.shared.config.limits.max_value).map_err(|why| match why {
-        Refused::Footer => fixed("ERR DUMP payload version or checksum are wrong"),
-        Refused::Format => fixed("ERR Bad data format"),
-    })?;
+    let value = rdb::restore(call.args.at(3), call.shared.config.limits.max_value).map_err(
+        |why| match why {
+            Refused::Footer => fixed("ERR DUMP payload version or checksum are wrong"),
+            Refused::Format => fixed("ERR Bad data format"),
+        },
+    )?;
     let ttl = match number {
         0 => Ttl::Never,
-        _ => Ttl::At(expiry::deadline(number, expiry::Unit::Milliseconds, is_absolute, call.keys.now(), "restore")?),
+        _ => Ttl::At(expiry::deadline(
+            number,
+            expiry::Unit::Milliseconds,
+            is_absolute,
+            call.keys.now(),
+            "restore",
+        )?),
     };
     let now = call.keys.now();
     if matches!(ttl, Ttl::At(deadline) if deadline <= now) {

@@ -24,7 +24,11 @@ fn names(session: &mut Session, kind: Kind) -> &mut Names {
 
 /// What a connection is told that it listens to now.
 fn count(session: &Session, kind: Kind) -> i64 {
-    let count = if kind == Kind::Shard { session.shard_channels.len() } else { session.subscriptions() };
+    let count = if kind == Kind::Shard {
+        session.shard_channels.len()
+    } else {
+        session.subscriptions()
+    };
     count as i64
 }
 
@@ -34,7 +38,13 @@ fn listen(call: &mut Call<'_, '_>, kind: Kind, reply: &str) -> Done {
     if call.session.subscriptions() + call.session.shard_channels.len() + new > MOST {
         return Err(fixed("ERR too many subscriptions"));
     }
-    if kind == Kind::Pattern && call.args.from(1).iter().any(|name| name.len() > MOST_PATTERN) {
+    if kind == Kind::Pattern
+        && call
+            .args
+            .from(1)
+            .iter()
+            .any(|name| name.len() > MOST_PATTERN)
+    {
         return Err(fixed("ERR pattern is too long"));
     }
     for name in call.args.from(1).iter() {
@@ -67,7 +77,10 @@ fn ignore(call: &mut Call<'_, '_>, kind: Kind, reply: &str) -> Done {
     }
     for name in all {
         if names(call.session, kind).remove(&name) {
-            call.shared.resp.pubsub.ignore(kind, &name, &call.session.client);
+            call.shared
+                .resp
+                .pubsub
+                .ignore(kind, &name, &call.session.client);
         }
         let count = count(call.session, kind);
         call.out.push(3);
@@ -104,13 +117,21 @@ pub(crate) fn sunsubscribe(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn publish(call: &mut Call<'_, '_>) -> Done {
-    let sent = call.shared.resp.pubsub.publish(call.shared, call.args.at(1), call.args.at(2));
+    let sent = call
+        .shared
+        .resp
+        .pubsub
+        .publish(call.shared, call.args.at(1), call.args.at(2));
     call.out.integer(sent as i64);
     Ok(())
 }
 
 pub(crate) fn spublish(call: &mut Call<'_, '_>) -> Done {
-    let sent = call.shared.resp.pubsub.publish_to_shard(call.shared, call.args.at(1), call.args.at(2));
+    let sent =
+        call.shared
+            .resp
+            .pubsub
+            .publish_to_shard(call.shared, call.args.at(1), call.args.at(2));
     call.out.integer(sent as i64);
     Ok(())
 }
@@ -131,7 +152,8 @@ fn numbers(call: &mut Call<'_, '_>, kind: Kind) -> Done {
     call.out.array(2 * names.len());
     for name in names.iter() {
         call.out.bulk(name);
-        call.out.integer(call.shared.resp.pubsub.count(kind, name) as i64);
+        call.out
+            .integer(call.shared.resp.pubsub.count(kind, name) as i64);
     }
     Ok(())
 }

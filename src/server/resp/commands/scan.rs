@@ -44,7 +44,9 @@ pub(crate) fn scan(call: &mut Call<'_, '_>) -> Done {
         at += 2;
     }
     let mut page = Page::default();
-    let next = call.keys.scan(call.keys.db, cursor, &filter, count as usize, &mut page)?;
+    let next = call
+        .keys
+        .scan(call.keys.db, cursor, &filter, count as usize, &mut page)?;
     call.out.array(2);
     call.out.bulk(Digits::of(next as i64).as_bytes());
     let keys = if wants_strings { page.len() } else { 0 };
@@ -61,7 +63,9 @@ pub(crate) fn keys(call: &mut Call<'_, '_>) -> Done {
     let mut found = crate::server::resp::reply::Replies::default();
     let (mut page, mut cursor, mut count) = (Page::default(), 0, 0);
     loop {
-        cursor = call.keys.scan(call.keys.db, cursor, &filter, 1_000, &mut page)?;
+        cursor = call
+            .keys
+            .scan(call.keys.db, cursor, &filter, 1_000, &mut page)?;
         count += page.len();
         (0..page.len()).for_each(|i| found.bulk(page.key(i)));
         if cursor == 0 {

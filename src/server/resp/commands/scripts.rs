@@ -39,17 +39,26 @@ const KNOWN: &[(&str, Action)] = &[
     // redis-py 3 and later: extend.
     ("568f251ae144c32659f1faa8c727866b755df9e0", Action::Extend),
     // redis-py 3 and later: reacquire.
-    ("7bac02815679914e98a2d3abfc299e10f958a8cd", Action::Reacquire),
+    (
+        "7bac02815679914e98a2d3abfc299e10f958a8cd",
+        Action::Reacquire,
+    ),
     // redis-py 2: extend.
     ("d09972200be4d07c5644dc11980fca7b39573448", Action::Add),
     // Redlock libraries: release.
     ("68861aa8724846c4d49fb1b44ff4aa7d57e0fe5c", Action::Release),
     // Redlock libraries: extend.
-    ("9a986bcc6034fd4f6b064f07ab6b02d8bd2631e2", Action::Reacquire),
+    (
+        "9a986bcc6034fd4f6b064f07ab6b02d8bd2631e2",
+        Action::Reacquire,
+    ),
     // The same, without else: release.
     ("3282598eeef4f5ca8a72be45b5abf53cb8a8d738", Action::Release),
     // The same, without else: extend.
-    ("32f422988fa05890e7a585ffaa4b1d2a68afd30e", Action::Reacquire),
+    (
+        "32f422988fa05890e7a585ffaa4b1d2a68afd30e",
+        Action::Reacquire,
+    ),
     // Redlock libraries: acquire.
     ("522bda3966e1fe533fa818ba45bc0445ca6f2e73", Action::Acquire),
 ];
@@ -98,10 +107,19 @@ fn action(script: &[u8]) -> Option<Action> {
     let plain: Vec<u8> = script
         .iter()
         .filter(|byte| !byte.is_ascii_whitespace())
-        .map(|byte| if *byte == b'"' { b'\'' } else { byte.to_ascii_lowercase() })
+        .map(|byte| {
+            if *byte == b'"' {
+                b'\''
+            } else {
+                byte.to_ascii_lowercase()
+            }
+        })
         .collect();
     let text = hex(&sha1_of(&plain));
-    KNOWN.iter().find(|(known, _)| *known == text).map(|(_, action)| *action)
+    KNOWN
+        .iter()
+        .find(|(known, _)| *known == text)
+        .map(|(_, action)| *action)
 }
 
 pub(crate) fn eval(call: &mut Call<'_, '_>) -> Done {
@@ -123,13 +141,16 @@ fn check_numkeys(call: &Call<'_, '_>) -> Done {
         return Err(fixed("ERR Number of keys can't be negative"));
     }
     if keys > call.args.len() as i64 - 3 {
-        return Err(fixed("ERR Number of keys can't be greater than number of args"));
+        return Err(fixed(
+            "ERR Number of keys can't be greater than number of args",
+        ));
     }
     Ok(())
 }
 
 fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
-    const ARGUMENTS: Failure = fixed("ERR the script was called with other keys and arguments than it needs");
+    const ARGUMENTS: Failure =
+        fixed("ERR the script was called with other keys and arguments than it needs");
     let needed = match action {
         Action::Release => 1,
         Action::Extend => 3,
@@ -143,7 +164,10 @@ fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
     let token = argument(0);
     let (millis, extends) = match action {
         Action::Release => (0, false),
-        _ => (parse_i64(argument(1)).ok_or(ARGUMENTS)?, action == Action::Add || action == Action::Extend && argument(2) == b"0"),
+        _ => (
+            parse_i64(argument(1)).ok_or(ARGUMENTS)?,
+            action == Action::Add || action == Action::Extend && argument(2) == b"0",
+        ),
     };
     let now = call.keys.now();
     if action == Action::Acquire {
@@ -158,7 +182,11 @@ fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
             };
             Ok((change, true))
         })?;
-        if set { call.out.ok() } else { call.out.null() }
+        if set {
+            call.out.ok()
+        } else {
+            call.out.null()
+        }
         return Ok(());
     }
     let done = call.keys.modify(db, key, 0, None, |entry| {
@@ -180,7 +208,9 @@ fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
             (_, Some(left)) if extends => left,
             _ => 0,
         };
-        let sum = (left as i64).checked_add(millis).ok_or_else(|| expiry::invalid("pexpire"))?;
+        let sum = (left as i64)
+            .checked_add(millis)
+            .ok_or_else(|| expiry::invalid("pexpire"))?;
         let deadline = expiry::deadline(sum, Unit::Milliseconds, false, now, "pexpire")?;
         Ok((Change::Expire(Ttl::At(deadline)), 1))
     })?;
@@ -199,7 +229,8 @@ pub(crate) fn exists(call: &mut Call<'_, '_>) -> Done {
     let names = call.args.from(2);
     call.out.array(names.len());
     for name in names.iter() {
-        call.out.flag(unhex(name).is_some_and(|sha1| loaded.contains_key(&sha1)));
+        call.out
+            .flag(unhex(name).is_some_and(|sha1| loaded.contains_key(&sha1)));
     }
     Ok(())
 }
@@ -237,7 +268,10 @@ mod tests {
 
     #[test]
     fn names_are_what_they_stand_for() {
-        assert_eq!(hex(&sha1_of(b"")), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+        assert_eq!(
+            hex(&sha1_of(b"")),
+            "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+        );
         assert_eq!(unhex(hex(&sha1_of(b"x")).as_bytes()), Some(sha1_of(b"x")));
         assert_eq!(unhex(b"da39"), None);
         for (sha1, _) in KNOWN {

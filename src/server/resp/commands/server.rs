@@ -14,16 +14,23 @@ use crate::server::resp::number::{Digits, parse_i64};
 type Done = Result<(), Failure>;
 
 pub(crate) fn time(call: &mut Call<'_, '_>) -> Done {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     call.out.array(2);
     call.out.bulk(Digits::of(now.as_secs() as i64).as_bytes());
-    call.out.bulk(Digits::of(i64::from(now.subsec_micros())).as_bytes());
+    call.out
+        .bulk(Digits::of(i64::from(now.subsec_micros())).as_bytes());
     Ok(())
 }
 
 pub(crate) fn lastsave(call: &mut Call<'_, '_>) -> Done {
     let saved = call.shared.resp.last_save.load(Ordering::Relaxed);
-    let saved = if saved == 0 { call.shared.started_unix / 1_000 } else { saved };
+    let saved = if saved == 0 {
+        call.shared.started_unix / 1_000
+    } else {
+        saved
+    };
     call.out.integer(saved as i64);
     Ok(())
 }
@@ -39,7 +46,9 @@ fn save_now(shared: &crate::server::Shared) -> Done {
     let saved = shared.save_to_data_dir(FILE);
     resp.saving.store(false, Ordering::SeqCst);
     saved.map_err(|error| failure(format!("ERR {error}")))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     resp.last_save.store(now.as_secs(), Ordering::Relaxed);
     Ok(())
 }
@@ -99,7 +108,10 @@ pub(crate) fn shutdown(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn config_get(call: &mut Call<'_, '_>) -> Done {
     let patterns: Vec<_> = call.args.from(2).iter().collect();
-    if patterns.iter().any(|pattern| pattern.len() > super::scan::MOST_PATTERN) {
+    if patterns
+        .iter()
+        .any(|pattern| pattern.len() > super::scan::MOST_PATTERN)
+    {
         return Err(fixed("ERR pattern is too long"));
     }
     let found = call.shared.resp.settings.matching(call.shared, &patterns);
@@ -118,7 +130,9 @@ pub(crate) fn config_set(call: &mut Call<'_, '_>) -> Done {
     }
     let settings = &call.shared.resp.settings;
     let failed = |name: &str, why: String| {
-        failure(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+        failure(format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+        ))
     };
     let mut wanted: BTreeMap<String, &[u8]> = BTreeMap::new();
     // All are checked before one is changed.
@@ -138,10 +152,14 @@ pub(crate) fn config_set(call: &mut Call<'_, '_>) -> Done {
         }
     }
     if call.in_exec && wanted.contains_key("notify-keyspace-events") {
-        return Err(fixed("ERR notify-keyspace-events cannot change inside a transaction"));
+        return Err(fixed(
+            "ERR notify-keyspace-events cannot change inside a transaction",
+        ));
     }
     for (name, value) in wanted {
-        settings.set(call.shared, &name, value).map_err(|why| failed(&name, why))?;
+        settings
+            .set(call.shared, &name, value)
+            .map_err(|why| failed(&name, why))?;
     }
     call.out.ok();
     Ok(())
@@ -176,15 +194,18 @@ const OVERHEAD: usize = 9;
 pub(crate) fn memory_usage(call: &mut Call<'_, '_>) -> Done {
     let args = call.args;
     if args.len() > 3 {
-        let samples = (args.len() == 5 && call.word(3).as_str() == "samples")
-            .then(|| parse_i64(args.at(4)).ok_or(fixed("ERR value is not an integer or out of range")));
+        let samples = (args.len() == 5 && call.word(3).as_str() == "samples").then(|| {
+            parse_i64(args.at(4)).ok_or(fixed("ERR value is not an integer or out of range"))
+        });
         if samples.ok_or(SYNTAX)?? < 0 {
             return Err(SYNTAX);
         }
     }
     let (db, key) = (call.keys.db, args.at(2));
     let bytes = call.keys.read(db, key, |entry| {
-        let expiry = entry.as_ref().map_or(0, |entry| if entry.time_left.is_some() { 11 } else { 0 });
+        let expiry = entry
+            .as_ref()
+            .map_or(0, |entry| if entry.time_left.is_some() { 11 } else { 0 });
         entry.map(|entry| key.len() + entry.value.len() + OVERHEAD + expiry)
     })?;
     match bytes {
@@ -196,7 +217,9 @@ pub(crate) fn memory_usage(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn memory_stats(call: &mut Call<'_, '_>) -> Done {
     if call.in_exec {
-        return Err(fixed("ERR MEMORY STATS inside a transaction is not supported"));
+        return Err(fixed(
+            "ERR MEMORY STATS inside a transaction is not supported",
+        ));
     }
     let stats = info::totals(call.shared);
     let buffers = call.shared.resp.buffers.used() as i64;
@@ -204,8 +227,14 @@ pub(crate) fn memory_stats(call: &mut Call<'_, '_>) -> Done {
         ("total.allocated", stats.bytes_allocated as i64 + buffers),
         ("clients.normal", buffers),
         ("keys.count", stats.entries as i64),
-        ("keys.bytes-per-key", (stats.bytes_allocated / stats.entries.max(1)) as i64),
-        ("dataset.bytes", (stats.key_bytes + stats.value_bytes) as i64),
+        (
+            "keys.bytes-per-key",
+            (stats.bytes_allocated / stats.entries.max(1)) as i64,
+        ),
+        (
+            "dataset.bytes",
+            (stats.key_bytes + stats.value_bytes) as i64,
+        ),
         ("index.bytes", stats.index_bytes as i64),
         ("dead.bytes", stats.dead_bytes as i64),
         ("expiry.bytes", stats.expiry_bytes as i64),
@@ -219,7 +248,8 @@ pub(crate) fn memory_stats(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn memory_doctor(call: &mut Call<'_, '_>) -> Done {
-    call.out.verbatim(b"Nothing is known to be wrong with the memory of this server.");
+    call.out
+        .verbatim(b"Nothing is known to be wrong with the memory of this server.");
     Ok(())
 }
 
@@ -239,7 +269,8 @@ pub(crate) fn memory_purge(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn memory_malloc_stats(call: &mut Call<'_, '_>) -> Done {
-    call.out.verbatim(b"Stats not supported for the current allocator");
+    call.out
+        .verbatim(b"Stats not supported for the current allocator");
     Ok(())
 }
 
@@ -297,14 +328,17 @@ pub(crate) fn latency_latest(call: &mut Call<'_, '_>) -> Done {
     for (name, at, took, most) in events {
         call.out.array(4);
         call.out.text(name);
-        [at, took, most].iter().for_each(|&number| call.out.integer(number as i64));
+        [at, took, most]
+            .iter()
+            .for_each(|&number| call.out.integer(number as i64));
     }
     Ok(())
 }
 
 pub(crate) fn latency_reset(call: &mut Call<'_, '_>) -> Done {
     let names: Vec<_> = call.args.from(2).iter().collect();
-    call.out.integer(call.shared.resp.latency.reset(&names) as i64);
+    call.out
+        .integer(call.shared.resp.latency.reset(&names) as i64);
     Ok(())
 }
 
@@ -312,7 +346,9 @@ pub(crate) fn latency_doctor(call: &mut Call<'_, '_>) -> Done {
     let events = call.shared.resp.latency.latest();
     let mut text = String::from("Spikes of latency that were noted:\n");
     for (name, _, took, most) in &events {
-        text.push_str(&format!("{name}: the last one took {took} ms, the longest {most} ms\n"));
+        text.push_str(&format!(
+            "{name}: the last one took {took} ms, the longest {most} ms\n"
+        ));
     }
     if events.is_empty() {
         text = "No spike of latency was noted. CONFIG SET latency-monitor-threshold says from how many milliseconds on one is.\n".into();
@@ -325,12 +361,18 @@ pub(crate) fn latency_graph(call: &mut Call<'_, '_>) -> Done {
     let name = call.word(2);
     let spikes = call.shared.resp.latency.history(name.as_str());
     if spikes.is_empty() {
-        return Err(failure(format!("ERR No samples available for event '{}'", name.as_str())));
+        return Err(failure(format!(
+            "ERR No samples available for event '{}'",
+            name.as_str()
+        )));
     }
     let most = spikes.iter().map(|spike| spike.1).max().unwrap_or(1).max(1);
     let mut text = format!("{} - high {most} ms\n", name.as_str());
     for (at, took) in spikes {
-        text.push_str(&format!("{at} {}\n", "#".repeat((took * 60 / most).max(1) as usize)));
+        text.push_str(&format!(
+            "{at} {}\n",
+            "#".repeat((took * 60 / most).max(1) as usize)
+        ));
     }
     call.out.verbatim(text.as_bytes());
     Ok(())
@@ -342,7 +384,11 @@ pub(crate) fn latency_histogram(call: &mut Call<'_, '_>) -> Done {
     let mut called = call.shared.resp.counts.called();
     called.retain(|row| {
         let name = lookup::rows()[row.0].command.name.as_bytes();
-        row.1 > 0 && (wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)))
+        row.1 > 0
+            && (wanted.is_empty()
+                || wanted
+                    .iter()
+                    .any(|wanted| wanted.eq_ignore_ascii_case(name)))
     });
     call.out.map(called.len());
     for (row, calls, microseconds, _) in called {
@@ -361,13 +407,21 @@ pub(crate) fn latency_histogram(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
     if !call.shared.config.debug_commands {
-        return Err(fixed("ERR DEBUG command not allowed. It is for tests, and was not switched on."));
+        return Err(fixed(
+            "ERR DEBUG command not allowed. It is for tests, and was not switched on.",
+        ));
     }
     match (call.word(1).as_str(), call.args.len()) {
         ("sleep", 3) => {
-            let seconds = std::str::from_utf8(call.args.at(2)).ok().and_then(|text| text.parse::<f64>().ok());
-            let seconds = seconds.filter(|seconds| (0.0..60.0).contains(seconds)).ok_or(SYNTAX)?;
-            heavy(!call.in_exec, || std::thread::sleep(Duration::from_secs_f64(seconds)));
+            let seconds = std::str::from_utf8(call.args.at(2))
+                .ok()
+                .and_then(|text| text.parse::<f64>().ok());
+            let seconds = seconds
+                .filter(|seconds| (0.0..60.0).contains(seconds))
+                .ok_or(SYNTAX)?;
+            heavy(!call.in_exec, || {
+                std::thread::sleep(Duration::from_secs_f64(seconds))
+            });
             call.out.ok();
             Ok(())
         }
@@ -376,7 +430,9 @@ pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
             call.out.ok();
             Ok(())
         }
-        (name, _) => Err(failure(format!("ERR unknown subcommand '{name}'. Try DEBUG HELP."))),
+        (name, _) => Err(failure(format!(
+            "ERR unknown subcommand '{name}'. Try DEBUG HELP."
+        ))),
     }
 }
 
@@ -391,7 +447,8 @@ pub(crate) fn role(call: &mut Call<'_, '_>) -> Done {
 /// Nobody replicates from here.
 pub(crate) fn wait(call: &mut Call<'_, '_>) -> Done {
     call.integer(1)?;
-    let timeout = parse_i64(call.args.at(2)).ok_or(fixed("ERR timeout is not an integer or out of range"))?;
+    let timeout =
+        parse_i64(call.args.at(2)).ok_or(fixed("ERR timeout is not an integer or out of range"))?;
     if timeout < 0 {
         return Err(fixed("ERR timeout is negative"));
     }
@@ -400,6 +457,7 @@ pub(crate) fn wait(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn lolwut(call: &mut Call<'_, '_>) -> Done {
-    call.out.verbatim(format!("atbr ver. {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+    call.out
+        .verbatim(format!("atbr ver. {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
     Ok(())
 }

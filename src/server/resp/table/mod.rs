@@ -9,11 +9,22 @@ mod strings;
 use super::command::{Command, Flags, Handler, Keys};
 
 /// All commands, by family.
-pub(super) static TABLES: [&[Command]; 5] =
-    [strings::COMMANDS, keys::COMMANDS, connection::COMMANDS, listening::COMMANDS, server::COMMANDS];
+pub(super) static TABLES: [&[Command]; 5] = [
+    strings::COMMANDS,
+    keys::COMMANDS,
+    connection::COMMANDS,
+    listening::COMMANDS,
+    server::COMMANDS,
+];
 
 /// A row, part by part.
-const fn row(name: &'static str, arity: i32, flags: u32, keys: &'static [Keys], handler: Handler) -> Command {
+const fn row(
+    name: &'static str,
+    arity: i32,
+    flags: u32,
+    keys: &'static [Keys],
+    handler: Handler,
+) -> Command {
     Command {
         name,
         arity,
@@ -35,7 +46,11 @@ impl Command {
     }
 
     const fn since(self, since: &'static str, summary: &'static str) -> Command {
-        Command { since, summary, ..self }
+        Command {
+            since,
+            summary,
+            ..self
+        }
     }
 
     const fn takes_time(self, complexity: &'static str) -> Command {
@@ -47,7 +62,10 @@ impl Command {
     }
 
     const fn contains(self, subcommands: &'static [Command]) -> Command {
-        Command { subcommands, ..self }
+        Command {
+            subcommands,
+            ..self
+        }
     }
 }
 
@@ -88,11 +106,15 @@ pub(crate) fn document() -> String {
         "# Commands of the Redis protocol\n\nMade from the server's command table by `cargo run --features server --example commands`. \
          Error texts and edge cases are those of Redis 7.0.\n",
     );
-    let mut groups: Vec<&str> = super::lookup::commands().map(|command| command.group).collect();
+    let mut groups: Vec<&str> = super::lookup::commands()
+        .map(|command| command.group)
+        .collect();
     groups.sort_unstable();
     groups.dedup();
     for group in groups {
-        text.push_str(&format!("\n## {group}\n\n| command | since | takes | what it does |\n|---|---|---|---|\n"));
+        text.push_str(&format!(
+            "\n## {group}\n\n| command | since | takes | what it does |\n|---|---|---|---|\n"
+        ));
         let mut commands: Vec<_> = super::lookup::commands()
             .filter(|command| command.group == group)
             .flat_map(|command| {
