@@ -10,7 +10,7 @@ use super::number::parse_i64;
 use super::parser::Args;
 use super::reply::Replies;
 use super::session::Session;
-use crate::engine::{Change, Entry};
+use crate::engine::{Change, Entry, Kind};
 use crate::server::Shared;
 
 /// A command's arguments, where its reply goes, and what it may use.
@@ -86,8 +86,8 @@ impl<'c> Call<'c, '_> {
 
 /// Whether an entry holds a string.
 #[inline]
-pub(crate) fn is_string(_entry: &Entry<'_>) -> bool {
-    true
+pub(crate) fn is_string(entry: &Entry<'_>) -> bool {
+    entry.kind == Kind::STRING
 }
 
 /// A value that outlives its lock: shared where it is large, else copied.

@@ -13,7 +13,6 @@ pub(crate) type Handler = fn(&mut Call<'_, '_>) -> Result<(), Failure>;
 pub(crate) struct Flags(pub(crate) u32);
 
 impl Flags {
-    pub(crate) const NONE: Flags = Flags(0);
     /// Changes keys.
     pub(crate) const WRITE: Flags = Flags(1);
     pub(crate) const READONLY: Flags = Flags(1 << 1);
@@ -35,6 +34,7 @@ impl Flags {
     pub(crate) const NO_MANDATORY_KEYS: Flags = Flags(1 << 15);
     pub(crate) const BLOCKING: Flags = Flags(1 << 16);
     pub(crate) const NO_ASYNC_LOADING: Flags = Flags(1 << 17);
+    /// Not told to clients: waits with writes while these are paused.
     pub(crate) const MAY_REPLICATE: Flags = Flags(1 << 18);
     /// Not told to clients: belongs to the group of dangerous commands.
     pub(crate) const DANGEROUS: Flags = Flags(1 << 24);
@@ -62,7 +62,7 @@ impl Flags {
 
     /// Names of those that clients are told of, in the order in which they are told.
     pub(crate) fn names(self) -> Vec<&'static str> {
-        const NAMES: [(Flags, &str); 19] = [
+        const NAMES: [(Flags, &str); 18] = [
             (Flags::WRITE, "write"),
             (Flags::READONLY, "readonly"),
             (Flags::DENYOOM, "denyoom"),
@@ -76,7 +76,6 @@ impl Flags {
             (Flags::SKIP_SLOWLOG, "skip_slowlog"),
             (Flags::FAST, "fast"),
             (Flags::NO_AUTH, "no_auth"),
-            (Flags::MAY_REPLICATE, "may_replicate"),
             (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
             (Flags::NO_ASYNC_LOADING, "no_async_loading"),
             (Flags::NO_MULTI, "no_multi"),
@@ -112,6 +111,8 @@ pub(crate) enum Access {
     Take,
     /// Writes it where it is not there.
     Insert,
+    /// Adds to it.
+    Extend,
     /// It is no key of the store, but a channel.
     Channel,
 }
@@ -129,6 +130,7 @@ impl Access {
             Access::Delete => &["RM", "delete"],
             Access::Take => &["RW", "access", "delete"],
             Access::Insert => &["OW", "insert"],
+            Access::Extend => &["RW", "insert"],
             Access::Channel => &["not_key"],
         }
     }
@@ -181,8 +183,6 @@ pub(crate) struct Command {
     pub(crate) arity: i32,
     pub(crate) flags: Flags,
     pub(crate) keys: &'static [Keys],
-    /// What proxies have to know, as Redis puts it.
-    pub(crate) tips: &'static [&'static str],
     pub(crate) group: &'static str,
     /// The first version of Redis that had it.
     pub(crate) since: &'static str,

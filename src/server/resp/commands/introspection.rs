@@ -6,6 +6,7 @@ use crate::server::resp::failure::{Failure, SYNTAX, failure, fixed};
 use crate::server::resp::lookup;
 use crate::server::resp::parser::Args;
 use crate::server::resp::reply::Replies;
+use crate::server::resp::table::tips_of;
 
 type Done = Result<(), Failure>;
 
@@ -36,7 +37,9 @@ const CATEGORIES: [&str; 21] = [
 /// Groups of access control that a command is in.
 fn categories_of(command: &Command) -> Vec<&'static str> {
     let is = |flags: Flags| command.is(flags);
-    let in_group = |group: &str| command.group == group;
+    let is_apart = !command.subcommands.is_empty() || command.name == "pubsub|help";
+    let in_group = |group: &str| command.group == group && !is_apart;
+    let is_of_admins = is(Flags::ADMIN) || matches!(command.name, "lastsave" | "role");
     CATEGORIES
         .iter()
         .copied()
@@ -47,11 +50,11 @@ fn categories_of(command: &Command) -> Vec<&'static str> {
             "string" => in_group("string"),
             "bitmap" => in_group("bitmap"),
             "pubsub" => in_group("pubsub"),
-            "admin" => is(Flags::ADMIN),
+            "admin" => is_of_admins,
             "fast" => is(Flags::FAST),
             "slow" => !is(Flags::FAST),
-            "blocking" => is(Flags::BLOCKING) || command.name == "wait",
-            "dangerous" => is(Flags::ADMIN) || is(Flags::DANGEROUS),
+            "blocking" => is(Flags::BLOCKING),
+            "dangerous" => is_of_admins || is(Flags::DANGEROUS),
             "connection" => is(Flags::CONNECTION) || command.name == "wait",
             "transaction" => in_group("transactions"),
             "scripting" => in_group("scripting"),
@@ -104,8 +107,9 @@ fn write_info(out: &mut Replies, command: &Command) {
         .collect();
     out.set(categories.len());
     categories.iter().for_each(|name| out.simple(name));
-    out.set(command.tips.len());
-    command.tips.iter().for_each(|tip| out.text(tip));
+    let tips = tips_of(command.name);
+    out.set(tips.len());
+    tips.iter().for_each(|tip| out.text(tip));
     write_key_specs(out, command);
     out.array(command.subcommands.len());
     command
@@ -307,7 +311,11 @@ pub(crate) fn getkeys(call: &mut Call<'_, '_>) -> Done {
 
 /// What SET and BITFIELD do with their key depends on what else is said.
 fn of_this_line(command: &Command, line: Args<'_>, access: Access) -> Access {
-    let says = |word: &str| line.from(2).iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let says = |word: &str| {
+        line.from(2)
+            .iter()
+            .any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    };
     match command.name {
         "set" if says("get") => Access::Update,
         "set" => Access::Overwrite,
@@ -320,7 +328,9 @@ fn of_this_line(command: &Command, line: Args<'_>, access: Access) -> Access {
 pub(crate) fn getkeysandflags(call: &mut Call<'_, '_>) -> Done {
     let (command, line) = (of_line(call)?, call.args.from(2));
     let mut keys = Vec::new();
-    let named = command.for_each_key(line, |at, access| keys.push((line.at(at), of_this_line(command, line, access))));
+    let named = command.for_each_key(line, |at, access| {
+        keys.push((line.at(at), of_this_line(command, line, access)))
+    });
     if named.is_err() {
         return Err(fixed("ERR Invalid arguments specified for command"));
     }

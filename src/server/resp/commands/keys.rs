@@ -1,7 +1,7 @@
 //! Keys whatever they hold: DEL, RENAME, COPY, MOVE, OBJECT, DUMP and their kin.
 
 use crate::engine::{Databases, Event, Ttl};
-use crate::server::resp::call::{Bytes, Call};
+use crate::server::resp::call::{Bytes, Call, is_string};
 use crate::server::resp::expiry;
 use crate::server::resp::failure::{
     Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SAME_OBJECT, SYNTAX, fixed,
@@ -37,8 +37,12 @@ pub(crate) fn exists(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn type_of(call: &mut Call<'_, '_>) -> Done {
     let (db, key) = (call.keys.db, call.args.at(1));
-    let there = call.keys.exists(db, key)?;
-    call.out.simple(if there { "string" } else { "none" });
+    let name = call.keys.read(db, key, |entry| match entry {
+        None => "none",
+        Some(entry) if is_string(&entry) => "string",
+        Some(_) => "other",
+    })?;
+    call.out.simple(name);
     Ok(())
 }
 

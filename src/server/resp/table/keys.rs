@@ -130,7 +130,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "move",
         3,
         W | F,
-        &[one(1, Access::Take)],
+        &[one(1, Access::Update)],
         keys::move_to,
     ))
     .since(

@@ -10,7 +10,13 @@ const CHANNELS: &[Keys] = &[all_from(1, Access::Channel)];
 const SCRIPT_KEYS: &[Keys] = &[Keys::Counted {
     count: 2,
     first: 3,
-    access: Access::ReadModify,
+    access: Access::Update,
+}];
+
+const READ_KEYS: &[Keys] = &[Keys::Counted {
+    count: 2,
+    first: 3,
+    access: Access::Read,
 }];
 
 const fn channel(command: Command) -> Command {
@@ -170,7 +176,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "eval_ro",
         -3,
         NS | R | S | SM | NMK | MK,
-        SCRIPT_KEYS,
+        READ_KEYS,
         scripts::unsupported,
     ))
     .since("7.0.0", "Runs a script that reads: not supported."),
@@ -178,7 +184,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "evalsha_ro",
         -3,
         NS | R | S | SM | NMK | MK,
-        SCRIPT_KEYS,
+        READ_KEYS,
         scripts::unsupported,
     ))
     .since(

@@ -5,8 +5,11 @@ mod keys;
 mod listening;
 mod server;
 mod strings;
+mod tips;
 
 use super::command::{Command, Flags, Handler, Keys};
+
+pub(super) use tips::tips_of;
 
 /// All commands, by family.
 pub(super) static TABLES: [&[Command]; 5] = [
@@ -30,7 +33,6 @@ const fn row(
         arity,
         flags: Flags(flags),
         keys,
-        tips: &[],
         group: "",
         since: "",
         complexity: "O(1)",
@@ -55,10 +57,6 @@ impl Command {
 
     const fn takes_time(self, complexity: &'static str) -> Command {
         Command { complexity, ..self }
-    }
-
-    const fn tips(self, tips: &'static [&'static str]) -> Command {
-        Command { tips, ..self }
     }
 
     const fn contains(self, subcommands: &'static [Command]) -> Command {

@@ -2,7 +2,7 @@
 
 use super::bits::{AB, ADMIN, CONN, DANGER, F, L, NAL, NM, NS, R, S};
 use super::row;
-use crate::server::resp::command::{Access, Command, Handler, Keys, one};
+use crate::server::resp::command::{Access, Command, Flags, Handler, Keys, one};
 use crate::server::resp::commands::introspection::{self, help};
 use crate::server::resp::commands::{info, server, standalone};
 
@@ -26,11 +26,11 @@ static COMMAND: &[Command] = &[
         .since("2.8.13", "Describes commands for programs."),
     sub("command|list", -2, L | S | CONN, introspection::list)
         .since("7.0.0", "Lists the names of commands."),
-    sub("command|getkeys", -3, L | S | CONN, introspection::getkeys)
+    sub("command|getkeys", -4, L | S | CONN, introspection::getkeys)
         .since("2.8.13", "Finds the keys of a command line."),
     sub(
         "command|getkeysandflags",
-        -3,
+        -4,
         L | S | CONN,
         introspection::getkeysandflags,
     )
@@ -153,8 +153,14 @@ static CLUSTER: &[Command] = &[
     cluster("cluster|keyslot", 3),
     cluster("cluster|countkeysinslot", 3),
     cluster("cluster|getkeysinslot", 4),
-    cluster("cluster|reset", -2),
-    cluster("cluster|meet", -4),
+    Command {
+        flags: Flags(ADMIN | NS | S),
+        ..cluster("cluster|reset", -2)
+    },
+    Command {
+        flags: Flags(ADMIN | NAL | S),
+        ..cluster("cluster|meet", -4)
+    },
     Command {
         group: "cluster",
         ..sub("cluster|help", 2, L | S, help)
@@ -222,7 +228,7 @@ pub(super) static COMMANDS: &[Command] = &[
         .since("1.0.0", "Describes the server.")
         .takes_time("O(N) for N shards"),
     sub("time", 1, L | S | F, server::time).since("2.6.0", "Returns the time."),
-    sub("lastsave", 1, L | S | F | DANGER | ADMIN, server::lastsave)
+    sub("lastsave", 1, L | S | F | DANGER, server::lastsave)
         .since("1.0.0", "Returns when the databases were last saved."),
     sub("save", 1, ADMIN | NS | NAL | NM, server::save)
         .since("1.0.0", "Saves the databases to the data folder.")
@@ -234,7 +240,7 @@ pub(super) static COMMANDS: &[Command] = &[
         )
         .takes_time("O(N) for N keys"),
     sub("debug", -2, ADMIN | NS | L | S, server::debug).since("1.0.0", "Is for tests."),
-    sub("role", 1, NS | L | S | F | DANGER | ADMIN, server::role)
+    sub("role", 1, NS | L | S | F | DANGER, server::role)
         .since("2.8.12", "Returns the server's role: master."),
     Command {
         group: "generic",

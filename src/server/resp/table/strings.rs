@@ -101,7 +101,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "append",
         3,
         W | OOM | F,
-        &[one(1, Access::Insert)],
+        &[one(1, Access::Extend)],
         strings::append,
     ))
     .since("2.0.0", "Appends to a string."),
