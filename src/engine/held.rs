@@ -92,6 +92,8 @@ impl<'s> Wanted<'s> {
             }
             let first = first.0;
             self.others.sort_unstable_by_key(|other| other.0);
+            // What was first may be among the others as well.
+            self.others.dedup_by_key(|other| other.0);
             self.others.retain(|other| other.0 != first);
             self.others.dedup_by_key(|other| other.0);
         }

@@ -259,6 +259,14 @@ impl Store {
         &self.inner
     }
 
+    /// How much the store may hold.
+    pub fn limits(&self) -> Limits {
+        self.cx()
+            .bounds
+            .as_ref()
+            .map_or_else(Limits::default, |bounds| bounds.limits())
+    }
+
     /// Whether the number of entries or of bytes is bounded.
     pub fn is_bounded(&self) -> bool {
         self.cx().bounds.is_some()

@@ -2,27 +2,30 @@
 //! thread of the server ever attaches.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::errors::raise;
 use super::gil;
 use super::live;
+use super::lookup::Reader;
 use super::store::PyStore;
-use crate::engine::Databases;
+use crate::engine::{Databases, Options};
 use crate::server::{self, Config, Limits, Secrets, Server, StartError, Tsv};
 
 /// The compiled part of `atbr.server.Server`; use that class.
 #[pyclass(frozen, weakref, name = "Server", module = "atbr._core")]
 pub struct PyServer {
     databases: Arc<Databases>,
-    /// The handle that is served: databases are read as it is.
-    handle: Py<PyStore>,
+    /// How the handle that is served reads, and what its store was made with. No Python object, so that none is kept
+    /// from being collected.
+    reader: Reader,
+    options: Options,
     /// Empty in the child of a fork, whatever is written here.
+    /// The standard library's lock: it has no table of waiting threads that a fork could leave locked.
     running: RwLock<Option<Server>>,
     /// The process that serves.
     process: u32,
@@ -37,13 +40,22 @@ impl PyServer {
         if self.process != std::process::id() {
             return None;
         }
-        self.running.read().as_ref().map(work)
+        self.running
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(work)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Option<Server>> {
+        self.running.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for PyServer {
     fn drop(&mut self) {
-        let running = self.running.get_mut().take();
+        let running = self.running.get_mut();
+        let running = running.unwrap_or_else(PoisonError::into_inner).take();
         if self.process != std::process::id() {
             // Its threads do not exist here: there is nothing to wait for.
             std::mem::forget(running);
@@ -77,10 +89,21 @@ fn start_error(error: StartError) -> PyErr {
 }
 
 fn os_error(source: &std::io::Error, message: String) -> PyErr {
+    let message = without_number(message);
     match source.raw_os_error() {
         Some(errno) => PyOSError::new_err((errno, message)),
-        None => PyOSError::new_err(message),
+        None => std::io::Error::new(source.kind(), message).into(),
     }
+}
+
+/// Takes out the " (os error 2)" that Rust adds to what the system said.
+fn without_number(mut message: String) -> String {
+    if let Some(start) = message.find(" (os error ")
+        && let Some(len) = message[start..].find(')')
+    {
+        message.replace_range(start..=start + len, "");
+    }
+    message
 }
 
 #[pymethods]
@@ -154,7 +177,8 @@ impl PyServer {
         };
         Ok(PyServer {
             databases,
-            handle: store.clone().unbind(),
+            reader: *handle.reader(),
+            options: handle.options().clone(),
             http: place(server.http_addr()),
             resp: place(server.resp_addr()),
             running: RwLock::new(Some(server)),
@@ -164,7 +188,7 @@ impl PyServer {
 
     /// Answer on the ports, which are bound already.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        gil::detach(py, || match &mut *self.running.write() {
+        gil::detach(py, || match &mut *self.write() {
             Some(server) => server.serve(),
             None => Ok(()),
         })
@@ -198,14 +222,12 @@ impl PyServer {
                 "there are databases 0 to 15, not {number}"
             )));
         }
-        let handle = self.handle.get();
-        handle.check_open()?;
         let store = gil::detach(py, || self.databases.get_or_make(number)).map_err(raise)?;
         live::remember(py, &store);
         Ok(PyStore::new_handle(
             store,
-            *handle.reader(),
-            handle.options().clone(),
+            self.reader,
+            self.options.clone(),
         ))
     }
 
@@ -233,7 +255,7 @@ impl PyServer {
             if waited_for.is_none() {
                 return true;
             }
-            let server = self.running.write().take();
+            let server = self.write().take();
             server.is_none_or(|server| server.join(timeout))
         }))
     }

@@ -86,8 +86,6 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// How TSV files are written and read.
     pub tsv: Tsv,
-    /// Where the databases are saved when the server ends.
-    pub save_on_exit: Option<PathBuf>,
     /// Whether DEBUG works: for tests only.
     pub debug_commands: bool,
     /// Bounds on what clients may do.
@@ -108,7 +106,6 @@ impl Default for Config {
             cors_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             tsv: Tsv::default(),
-            save_on_exit: None,
             debug_commands: false,
             limits: Limits::default(),
         }

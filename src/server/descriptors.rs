@@ -18,10 +18,15 @@ impl Default for Descriptors {
 impl Descriptors {
     /// Notes a descriptor until the guard goes; drop it before the descriptor is closed.
     pub(crate) fn note(&self, fd: RawFd) -> Noted<'_> {
+        self.note_for_good(fd);
+        Noted { all: self, fd }
+    }
+
+    /// Notes a descriptor that stays open as long as the server, or until a guard for it goes.
+    pub(crate) fn note_for_good(&self, fd: RawFd) {
         if let Some(word) = self.0.get(fd as usize / 64) {
             word.fetch_or(1 << (fd % 64), Ordering::SeqCst);
         }
-        Noted { all: self, fd }
     }
 
     /// Closes all, in a process that does not serve: the child of a fork.

@@ -11,19 +11,21 @@ mod listen;
 pub(crate) mod log;
 pub(crate) mod offload;
 pub(crate) mod resp;
-mod secrets;
+pub(crate) mod saving;
+pub(crate) mod secrets;
 mod shared;
 mod shutdown;
-mod stats;
+pub(crate) mod stats;
 mod strangers;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::engine::Databases;
+use crate::engine::{Databases, ForkHook, in_forked_children};
 use listen::{Door, bind};
 
 pub use config::{Config, Limits, Tsv};
@@ -32,12 +34,19 @@ pub use listen::StartError;
 pub use secrets::Secrets;
 pub(crate) use shared::Shared;
 
+/// The commands of the Redis protocol as a document.
+pub fn commands_document() -> String {
+    resp::document()
+}
+
 /// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
 pub struct Server {
     shared: Arc<Shared>,
     /// Bound, and not yet answered on.
     listeners: Vec<(Door, TcpListener)>,
     runtime: Option<Runtime>,
+    /// Closes in a child what is this process's.
+    _fork: ForkHook,
     http: Option<SocketAddr>,
     resp: Option<SocketAddr>,
 }
@@ -79,8 +88,16 @@ impl Server {
                 listeners.push((door, listener));
             }
         }
+        let shared = Arc::new(Shared::new(config, secrets, databases)?);
+        for (_, listener) in &listeners {
+            shared.descriptors.note_for_good(listener.as_raw_fd());
+        }
+        let inherited = Arc::clone(&shared);
+        let hook = in_forked_children(move || inherited.descriptors.close_all())
+            .map_err(|error| StartError::Runtime(std::io::Error::other(error)))?;
         Ok(Server {
-            shared: Arc::new(Shared::new(config, secrets, databases)?),
+            shared,
+            _fork: hook,
             listeners,
             runtime: None,
             http,

@@ -7,7 +7,7 @@ import sys
 import threading
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from atbr import _core
 from atbr.cli.signals import ENDS, NOTHING, Ended, Signals
@@ -105,15 +105,17 @@ def _save(server: Server, file: str, options: Namespace) -> None:
         store = server.db(number)
         # An empty database leaves no file, but does not leave an old one either.
         if number == 0 or len(store) or path.exists():
-            report = store.save(path, escape=_escape(options))
-            _core.log("info", f"saved {report.rows:,} rows to {path} in {report.seconds:.2f} s")
+            report = store.save(path, escape=_escape(options), skip_expiring=True)
+            left_out = f", {report.skipped:,} that expire left out" if report.skipped else ""
+            took = f"in {report.seconds:.2f} s"
+            _core.log("info", f"saved {report.rows:,} rows to {path} {took}{left_out}")
 
 
 def _part(file: str, number: int) -> Path:
     return Path(f"{file}.db{number}" if number else file)
 
 
-def _escape(options: Namespace) -> str | None:
+def _escape(options: Namespace) -> Literal["backslash"] | None:
     return "backslash" if options.tsv == "backslash" else None
 
 

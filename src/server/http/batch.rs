@@ -6,6 +6,7 @@
 //! the lengths of key and value (4 bytes each), the milliseconds to live (8 bytes, 0: the server's default), key and value.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -15,6 +16,7 @@ use axum::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::connection::Link;
 use super::json::{Item, write_bytes};
 use super::keys::Found;
 use super::path::Query;
@@ -40,13 +42,17 @@ struct Items<'a> {
     items: Vec<Item<'a>>,
 }
 
-pub(super) async fn get_many(Extension(app): Extension<App>, request: Request) -> Result {
-    let (encoding, db, body) = receive(&app, request).await?;
+pub(super) async fn get_many(
+    Extension(app): Extension<App>,
+    Extension(link): Extension<Arc<Link>>,
+    request: Request,
+) -> Result {
+    let (encoding, db, body) = receive(&app, &link, request).await?;
     let is_small = body.len() <= SMALL_BODY;
     let worker = app.clone();
     let work = move || match encoding {
-        Encoding::Json => worker.get_many_json(db, &body),
-        Encoding::Binary => worker.get_many_binary(db, &body),
+        Encoding::Json => worker.get_many_json(&link, db, &body),
+        Encoding::Binary => worker.get_many_binary(&link, db, &body),
     };
     if is_small {
         work()
@@ -55,9 +61,13 @@ pub(super) async fn get_many(Extension(app): Extension<App>, request: Request) -
     }
 }
 
-pub(super) async fn set_many(Extension(app): Extension<App>, request: Request) -> Result {
+pub(super) async fn set_many(
+    Extension(app): Extension<App>,
+    Extension(link): Extension<Arc<Link>>,
+    request: Request,
+) -> Result {
     app.check_writable()?;
-    let (encoding, db, body) = receive(&app, request).await?;
+    let (encoding, db, body) = receive(&app, &link, request).await?;
     let is_small = body.len() <= SMALL_BODY;
     let worker = app.clone();
     let work = move || match encoding {
@@ -77,12 +87,12 @@ enum Encoding {
     Binary,
 }
 
-async fn receive(app: &App, request: Request) -> Result<(Encoding, u8, Bytes)> {
+async fn receive(app: &App, link: &Link, request: Request) -> Result<(Encoding, u8, Bytes)> {
     let (parts, body) = request.into_parts();
     let encoding = encoding(&parts.headers)?;
     let db = Query::new(parts.uri.query()).database()?;
     let most = app.config.limits.max_value;
-    let body = app.collect(&parts.headers, body, most).await?;
+    let body = app.collect(link, &parts.headers, body, most).await?;
     Ok((encoding, db, body))
 }
 
@@ -137,7 +147,7 @@ fn check_answer(len: usize) -> Result<()> {
 }
 
 impl App {
-    fn get_many_json(&self, db: u8, body: &[u8]) -> Result {
+    fn get_many_json(&self, link: &Link, db: u8, body: &[u8]) -> Result {
         let mut out = b"{\"items\":[".to_vec();
         for (i, mut item) in items(body)?.into_iter().enumerate() {
             if item.value.is_some() || item.value64.is_some() || item.ttl_ms.is_some() {
@@ -162,10 +172,10 @@ impl App {
             check_answer(out.len())?;
         }
         out.extend_from_slice(b"]}");
-        Ok(reply::typed("application/json", out))
+        Ok(reply::typed("application/json", self.hold(link).keep(out)))
     }
 
-    fn get_many_binary(&self, db: u8, body: &[u8]) -> Result {
+    fn get_many_binary(&self, link: &Link, db: u8, body: &[u8]) -> Result {
         let mut out = Vec::new();
         let mut rest = Parts(body);
         let mut count = 0;
@@ -185,7 +195,10 @@ impl App {
                 None => out.extend_from_slice(&MISSING.to_be_bytes()),
             }
         }
-        Ok(reply::typed("application/octet-stream", out))
+        Ok(reply::typed(
+            "application/octet-stream",
+            self.hold(link).keep(out),
+        ))
     }
 
     fn set_many(&self, db: u8, entries: Vec<NewEntry<'_>>) -> Result {

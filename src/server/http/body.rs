@@ -10,6 +10,7 @@ use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
+use super::connection::Link;
 use super::problem::Problem;
 
 /// Who sends slower than this, for longer than the stall time-out, holds a connection for its own sake.
@@ -113,6 +114,7 @@ impl App {
     /// 400, 408, 413, 415, 507.
     pub(super) async fn collect(
         &self,
+        link: &Link,
         headers: &HeaderMap,
         body: Body,
         most: usize,
@@ -124,14 +126,16 @@ impl App {
         let Some(second) = reader.next().await? else {
             return Ok(first);
         };
+        let mut held = self.hold(link);
         let mut all = Vec::new();
         let mut next = Some(second);
         extend(&mut all, &first)?;
         while let Some(part) = next {
             extend(&mut all, &part)?;
+            held.set(all.capacity());
             next = reader.next().await?;
         }
-        Ok(Bytes::from(all))
+        Ok(held.keep(all))
     }
 }
 

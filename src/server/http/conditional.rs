@@ -52,12 +52,14 @@ impl Tag {
     }
 }
 
+/// Whether it is weak, and what is between the quotes.
+type Listed = (bool, Vec<u8>);
+
 /// Tags that a condition names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
     Any,
-    /// Whether it is weak, and what is between the quotes.
-    List(Vec<(bool, Vec<u8>)>),
+    List(Vec<Listed>),
 }
 
 /// A header that names tags is malformed. Holds its name.
@@ -112,7 +114,7 @@ impl Tags {
 }
 
 /// The first tag of a list, and what follows it.
-fn next_tag(text: &[u8]) -> Option<((bool, Vec<u8>), &[u8])> {
+fn next_tag(text: &[u8]) -> Option<(Listed, &[u8])> {
     let (weak, text) = match text.strip_prefix(b"W/") {
         Some(text) => (true, text),
         None => (false, text),

@@ -17,8 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::consumers::Consumer;
 use super::door::Door;
-use super::socket;
+use super::{App, socket};
 use crate::server::stats::Stats;
 use crate::server::{ConnectionGuard, Shared};
 
@@ -37,6 +38,8 @@ const LINGER_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub(super) struct Link {
     phase: AtomicU8,
+    /// What it holds of memory.
+    pub(super) consumer: Arc<Consumer>,
     /// A request has shown a secret.
     authenticated: AtomicBool,
     /// What goes on after the answer to a handshake.
@@ -158,7 +161,9 @@ async fn converse(
         (Err(error), _) => Err(error.into()),
         (Ok(()), Some(upgrade)) => {
             stream.is_socket = true;
-            let outcome = socket::run(&mut stream, &parts.read_buf, upgrade, shared).await;
+            let app = App(Arc::clone(shared));
+            let held = app.hold(link);
+            let outcome = socket::run(&mut stream, &parts.read_buf, upgrade, held, shared).await;
             outcome.map_err(Into::into)
         }
         (Ok(()), None) => stream.close().await.map_err(Into::into),
@@ -299,6 +304,9 @@ impl Watched {
         polled: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if self.link.consumer.has_to_end(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         match polled {
             Poll::Ready(Ok(bytes)) => {
                 Stats::add(&self.shared.stats.bytes_out, bytes as u64);
@@ -325,6 +333,9 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.link.consumer.has_to_end(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = into.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, into) {
             Poll::Ready(Ok(())) => {

@@ -88,9 +88,7 @@ impl Service<Request<Incoming>> for Door {
             };
         }
         parts.extensions.insert(self.app.clone());
-        if exposure == Exposure::Socket {
-            parts.extensions.insert(Arc::clone(&self.link));
-        }
+        parts.extensions.insert(Arc::clone(&self.link));
         let answer = self
             .router
             .call(Request::from_parts(parts, Body::new(body)));

@@ -13,6 +13,7 @@ use super::routes::Result;
 use super::{App, reply};
 use crate::engine::{Databases, Stats};
 use crate::server::listen::Door;
+use crate::server::offload::Offload;
 
 /// `GET /health`.
 pub(super) async fn health(Extension(app): Extension<App>) -> Response {
@@ -26,14 +27,14 @@ pub(super) async fn health(Extension(app): Extension<App>) -> Response {
 pub(super) async fn stats(Extension(app): Extension<App>, request: Request) -> Result {
     Query::new(request.uri().query()).database()?;
     let worker = app.clone();
-    let figures = app.offload.run(move || worker.figures()).await;
+    let figures = Offload::run_now(move || worker.figures()).await;
     Ok(reply::json(&figures))
 }
 
 /// `GET /metrics`.
 pub(super) async fn metrics(Extension(app): Extension<App>) -> Response {
     let worker = app.clone();
-    let text = app.offload.run(move || worker.metrics()).await;
+    let text = Offload::run_now(move || worker.metrics()).await;
     reply::typed("text/plain; version=0.0.4; charset=utf-8", text)
 }
 

@@ -17,12 +17,10 @@ use super::path::Query;
 use super::problem::Problem;
 use super::routes::Result;
 use super::{App, FileWork, reply};
-use crate::engine::Databases;
-use crate::files::tsv::{
-    self, LoadFailure, LoadOptions, LoadReport, Progress, SaveOptions, SaveReport,
-};
+use crate::files::tsv::{self, LoadFailure, LoadOptions, LoadReport, Progress};
 use crate::server::files::DataFolder;
 use crate::server::offload::Offload;
+use crate::server::saving::NotSaved;
 
 /// Lines of progress that wait for a slow client; more are left out.
 const WAITING_LINES: usize = 4;
@@ -232,37 +230,17 @@ impl App {
     }
 
     fn save_now(&self, name: &[u8]) -> Result<Value> {
-        let folder = self.data_folder()?;
-        let mut all = SaveReport::default();
-        let mut databases = 0;
-        for db in 0..Databases::COUNT {
-            let Some(store) = self.store(db) else {
-                continue;
-            };
-            let mut name = name.to_vec();
-            if db > 0 {
-                name.extend_from_slice(format!(".db{db}").as_bytes());
-            }
-            let shown = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
-            let file = folder.replace(&name)?;
-            let mut progress = |_: &Progress| ControlFlow::Continue(());
-            let options = SaveOptions {
-                escape: self.config.tsv.escape(),
-                skip_expiring: true,
-            };
-            let report = tsv::save_into(&store, file, &shown, &options, &mut progress)?;
-            all.rows += report.rows;
-            all.skipped += report.skipped;
-            all.bytes += report.bytes;
-            all.seconds += report.seconds;
-            databases += 1;
-        }
+        let saved = match self.save_all(self.data_folder()?, name) {
+            Ok(saved) => saved,
+            Err(NotSaved::File(_, refused)) => return Err(refused.into()),
+            Err(NotSaved::Store(error)) => return Err(error.into()),
+        };
         Ok(json!({
-            "rows": all.rows,
-            "expiring_left_out": all.skipped,
-            "bytes": all.bytes,
-            "databases": databases,
-            "seconds": all.seconds,
+            "rows": saved.report.rows,
+            "expiring_left_out": saved.report.skipped,
+            "bytes": saved.report.bytes,
+            "databases": saved.databases,
+            "seconds": saved.report.seconds,
         }))
     }
 }

@@ -5,6 +5,7 @@ mod body;
 mod conditional;
 mod connection;
 mod console;
+mod consumers;
 mod door;
 mod figures;
 mod guard;
@@ -28,7 +29,9 @@ use axum::Router;
 use crate::engine::Store;
 use crate::server::{Config, Shared};
 use conditional::Tagger;
+use connection::Link;
 pub(crate) use connection::serve;
+use consumers::{Consumers, Held};
 use guard::Guard;
 use problem::Problem;
 
@@ -40,6 +43,7 @@ pub(crate) struct Http {
     guard: Guard,
     tagger: Tagger,
     router: Router,
+    consumers: Arc<Consumers>,
     /// A load or a save is running.
     is_busy: AtomicBool,
 }
@@ -50,6 +54,7 @@ impl Http {
             guard: Guard::new(config),
             tagger: Tagger::new(),
             router: routes::router(),
+            consumers: Arc::default(),
             is_busy: AtomicBool::new(false),
         }
     }
@@ -83,6 +88,12 @@ impl App {
             true => Err(Problem::new(403, "readonly", "the server takes no writes")),
             false => Ok(()),
         }
+    }
+
+    /// Counts memory that a connection holds.
+    fn hold(&self, link: &Link) -> Held {
+        let most = self.config.limits.max_buffers;
+        self.http.consumers.hold(&link.consumer, most)
     }
 
     /// Takes the one place for a load or a save.

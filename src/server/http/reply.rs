@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderName, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -64,9 +64,14 @@ fn confine(headers: &mut HeaderMap) {
 /// An answer that holds a stored value.
 #[inline]
 pub(super) fn stored(value: Bytes) -> Response {
+    let is_empty = value.is_empty();
     let mut response = Response::new(Body::from(value));
     let headers = response.headers_mut();
     headers.reserve(8);
+    if is_empty {
+        // Else hyper says it, but not of nothing where the method is HEAD.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),

@@ -1,12 +1,16 @@
 //! Paths and methods, and what answers them. Who is asked finds the server in the request's extensions.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Method, StatusCode};
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 
+use super::connection::Link;
 use super::keys::Call;
 use super::path::Query;
 use super::problem::Problem;
@@ -97,13 +101,17 @@ async fn get_key(Extension(app): Extension<App>, request: Request) -> Result {
     app.offload.run(move || worker.get(&headers, found)).await
 }
 
-async fn put_key(Extension(app): Extension<App>, request: Request) -> Result {
+async fn put_key(
+    Extension(app): Extension<App>,
+    Extension(link): Extension<Arc<Link>>,
+    request: Request,
+) -> Result {
     let call = call(&request)?;
     app.check_writable()?;
     let (parts, body) = request.into_parts();
     let most = app.config.limits.max_value;
-    let value = app.collect(&parts.headers, body, most).await?;
-    if value.len() <= LARGE {
+    let value = app.collect(&link, &parts.headers, body, most).await?;
+    if value.len() <= LARGE && !may_hash(&parts.headers) {
         return app.put(&call, &parts.headers, &value);
     }
     let worker = app.clone();
@@ -114,13 +122,19 @@ async fn put_key(Extension(app): Extension<App>, request: Request) -> Result {
 
 async fn delete_key(Extension(app): Extension<App>, request: Request) -> Result {
     let call = call(&request)?;
-    // Conditions may have a large value hashed.
-    let (worker, headers) = (app.clone(), request.headers().clone());
-    let delete = move || worker.delete(&call, &headers);
-    match request.headers().contains_key(axum::http::header::IF_MATCH) {
-        true => app.offload.run(delete).await,
-        false => delete(),
+    if !may_hash(request.headers()) {
+        return app.delete(&call, request.headers());
     }
+    let (worker, headers) = (app.clone(), request.headers().clone());
+    app.offload
+        .run(move || worker.delete(&call, &headers))
+        .await
+}
+
+/// Whether a write's conditions may have a value hashed that is there, which may be large.
+fn may_hash(headers: &HeaderMap) -> bool {
+    let names_tags = |name| headers.get_all(name).iter().any(|tags| tags != "*");
+    names_tags(IF_MATCH) || names_tags(IF_NONE_MATCH)
 }
 
 /// An answer without content.

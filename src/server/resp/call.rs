@@ -10,7 +10,7 @@ use super::number::parse_i64;
 use super::parser::Args;
 use super::reply::Replies;
 use super::session::Session;
-use crate::engine::{Change, Entry};
+use crate::engine::{Change, Entry, Kind};
 use crate::server::Shared;
 
 /// A command's arguments, where its reply goes, and what it may use.
@@ -76,17 +76,18 @@ impl<'c> Call<'c, '_> {
         f: impl FnOnce(Option<Entry<'_>>, &mut Replies) -> Result<(Change<'c>, R), Failure>,
     ) -> Result<R, Failure> {
         let out = &mut *self.out;
-        self.keys.modify(self.keys.db, key, len, event, |entry| match entry {
-            Some(entry) if !is_string(&entry) => Err(WRONG_TYPE),
-            entry => f(entry, out),
-        })
+        self.keys
+            .modify(self.keys.db, key, len, event, |entry| match entry {
+                Some(entry) if !is_string(&entry) => Err(WRONG_TYPE),
+                entry => f(entry, out),
+            })
     }
 }
 
 /// Whether an entry holds a string.
 #[inline]
-pub(crate) fn is_string(_entry: &Entry<'_>) -> bool {
-    true
+pub(crate) fn is_string(entry: &Entry<'_>) -> bool {
+    entry.kind == Kind::STRING
 }
 
 /// A value that outlives its lock: shared where it is large, else copied.
@@ -143,5 +144,9 @@ impl Word {
 
 /// Runs what may take over a millisecond: other connections of this thread go on elsewhere meanwhile.
 pub(crate) fn heavy<R>(is_heavy: bool, work: impl FnOnce() -> R) -> R {
-    if is_heavy { tokio::task::block_in_place(work) } else { work() }
+    if is_heavy {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
 }

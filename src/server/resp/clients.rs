@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -26,8 +28,6 @@ impl State {
     pub(crate) const NO_EVICT: State = State(1 << 4);
     pub(crate) const NO_TOUCH: State = State(1 << 5);
     pub(crate) const AUTHENTICATED: State = State(1 << 6);
-    pub(crate) const WATCHED_CHANGED: State = State(1 << 7);
-    pub(crate) const BLOCKED: State = State(1 << 8);
 }
 
 /// Names that a client gave itself.
@@ -179,11 +179,16 @@ impl Buffers {
 pub(crate) struct Clients {
     next_id: AtomicU64,
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
-    unauthenticated: AtomicUsize,
 }
 
 impl Clients {
-    pub(crate) fn add(&self, peer: SocketAddr, local: SocketAddr, fd: i32, now: u64) -> Arc<Client> {
+    pub(crate) fn add(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        fd: i32,
+        now: u64,
+    ) -> Arc<Client> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let client = Arc::new(Client {
             id,
@@ -219,14 +224,6 @@ impl Clients {
         self.all.lock().remove(&client.id);
     }
 
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.all.lock().get(&id).cloned()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.all.lock().len()
-    }
-
     /// All of this moment, by id.
     pub(crate) fn list(&self) -> Vec<Arc<Client>> {
         self.all.lock().values().cloned().collect()
@@ -234,16 +231,19 @@ impl Clients {
 
     /// Ends the one that holds the most memory.
     pub(crate) fn kill_largest(&self) {
-        let largest = self.list().into_iter().filter(|client| !client.is_killed()).max_by_key(|client| client.memory());
+        let largest = self
+            .list()
+            .into_iter()
+            .filter(|client| !client.is_killed())
+            .max_by_key(|client| client.memory());
         if let Some(client) = largest {
-            tracing::warn!(client = client.id, bytes = client.memory(), "buffers are full: closing the largest");
+            tracing::warn!(
+                client = client.id,
+                bytes = client.memory(),
+                "buffers are full: closing the largest"
+            );
             client.kill();
         }
-    }
-
-    /// How many have not authenticated.
-    pub(crate) fn unauthenticated(&self) -> &AtomicUsize {
-        &self.unauthenticated
     }
 
     /// Wakes all, to see that the server ends or that a pause is over.

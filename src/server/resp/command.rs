@@ -13,7 +13,6 @@ pub(crate) type Handler = fn(&mut Call<'_, '_>) -> Result<(), Failure>;
 pub(crate) struct Flags(pub(crate) u32);
 
 impl Flags {
-    pub(crate) const NONE: Flags = Flags(0);
     /// Changes keys.
     pub(crate) const WRITE: Flags = Flags(1);
     pub(crate) const READONLY: Flags = Flags(1 << 1);
@@ -35,6 +34,7 @@ impl Flags {
     pub(crate) const NO_MANDATORY_KEYS: Flags = Flags(1 << 15);
     pub(crate) const BLOCKING: Flags = Flags(1 << 16);
     pub(crate) const NO_ASYNC_LOADING: Flags = Flags(1 << 17);
+    /// Not told to clients: waits with writes while these are paused.
     pub(crate) const MAY_REPLICATE: Flags = Flags(1 << 18);
     /// Not told to clients: belongs to the group of dangerous commands.
     pub(crate) const DANGEROUS: Flags = Flags(1 << 24);
@@ -62,7 +62,7 @@ impl Flags {
 
     /// Names of those that clients are told of, in the order in which they are told.
     pub(crate) fn names(self) -> Vec<&'static str> {
-        const NAMES: [(Flags, &str); 19] = [
+        const NAMES: [(Flags, &str); 18] = [
             (Flags::WRITE, "write"),
             (Flags::READONLY, "readonly"),
             (Flags::DENYOOM, "denyoom"),
@@ -76,14 +76,17 @@ impl Flags {
             (Flags::SKIP_SLOWLOG, "skip_slowlog"),
             (Flags::FAST, "fast"),
             (Flags::NO_AUTH, "no_auth"),
-            (Flags::MAY_REPLICATE, "may_replicate"),
             (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
             (Flags::NO_ASYNC_LOADING, "no_async_loading"),
             (Flags::NO_MULTI, "no_multi"),
             (Flags::MOVABLEKEYS, "movablekeys"),
             (Flags::ALLOW_BUSY, "allow_busy"),
         ];
-        NAMES.iter().filter(|(flag, _)| self.has(*flag)).map(|(_, name)| *name).collect()
+        NAMES
+            .iter()
+            .filter(|(flag, _)| self.has(*flag))
+            .map(|(_, name)| *name)
+            .collect()
     }
 }
 
@@ -108,6 +111,8 @@ pub(crate) enum Access {
     Take,
     /// Writes it where it is not there.
     Insert,
+    /// Adds to it.
+    Extend,
     /// It is no key of the store, but a channel.
     Channel,
 }
@@ -125,6 +130,7 @@ impl Access {
             Access::Delete => &["RM", "delete"],
             Access::Take => &["RW", "access", "delete"],
             Access::Insert => &["OW", "insert"],
+            Access::Extend => &["RW", "insert"],
             Access::Channel => &["not_key"],
         }
     }
@@ -134,19 +140,38 @@ impl Access {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keys {
     /// From `first` to `last` (counted from the end where negative), every `step`.
-    Range { first: usize, last: isize, step: usize, access: Access },
+    Range {
+        first: usize,
+        last: isize,
+        step: usize,
+        access: Access,
+    },
     /// As many from `first` on as the argument `count` says.
-    Counted { count: usize, first: usize, access: Access },
+    Counted {
+        count: usize,
+        first: usize,
+        access: Access,
+    },
 }
 
 /// One key at a place.
 pub(crate) const fn one(at: usize, access: Access) -> Keys {
-    Keys::Range { first: at, last: at as isize, step: 1, access }
+    Keys::Range {
+        first: at,
+        last: at as isize,
+        step: 1,
+        access,
+    }
 }
 
 /// All arguments from a place on.
 pub(crate) const fn all_from(first: usize, access: Access) -> Keys {
-    Keys::Range { first, last: -1, step: 1, access }
+    Keys::Range {
+        first,
+        last: -1,
+        step: 1,
+        access,
+    }
 }
 
 /// One row of the command table.
@@ -171,7 +196,11 @@ pub(crate) struct Command {
 impl Command {
     pub(crate) fn takes(&self, arguments: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
-        if self.arity < 0 { arguments >= least } else { arguments == least }
+        if self.arity < 0 {
+            arguments >= least
+        } else {
+            arguments == least
+        }
     }
 
     #[inline]
@@ -182,18 +211,38 @@ impl Command {
     /// Whether it names exactly one key, at place 1.
     #[inline]
     pub(crate) fn has_one_key(&self) -> bool {
-        matches!(self.keys, [Keys::Range { first: 1, last: 1, .. }])
+        matches!(
+            self.keys,
+            [Keys::Range {
+                first: 1,
+                last: 1,
+                ..
+            }]
+        )
     }
 
     /// Calls `visit` with the place of each key and what is done with it.
     ///
     /// # Errors
     /// The places of keys are not what the command takes.
-    pub(crate) fn for_each_key(&self, args: Args<'_>, mut visit: impl FnMut(usize, Access)) -> Result<(), BadKeys> {
+    pub(crate) fn for_each_key(
+        &self,
+        args: Args<'_>,
+        mut visit: impl FnMut(usize, Access),
+    ) -> Result<(), BadKeys> {
         for keys in self.keys {
             match *keys {
-                Keys::Range { first, last, step, access } => {
-                    let last = if last < 0 { args.len() as isize + last } else { last };
+                Keys::Range {
+                    first,
+                    last,
+                    step,
+                    access,
+                } => {
+                    let last = if last < 0 {
+                        args.len() as isize + last
+                    } else {
+                        last
+                    };
                     if last >= args.len() as isize {
                         return Err(BadKeys);
                     }
@@ -203,9 +252,16 @@ impl Command {
                         at += step;
                     }
                 }
-                Keys::Counted { count, first, access } => {
-                    let keys = parse_i64(args.at(count)).and_then(|count| usize::try_from(count).ok());
-                    let keys = keys.filter(|keys| *keys <= args.len().saturating_sub(first)).ok_or(BadKeys)?;
+                Keys::Counted {
+                    count,
+                    first,
+                    access,
+                } => {
+                    let keys =
+                        parse_i64(args.at(count)).and_then(|count| usize::try_from(count).ok());
+                    let keys = keys
+                        .filter(|keys| *keys <= args.len().saturating_sub(first))
+                        .ok_or(BadKeys)?;
                     (first..first + keys).for_each(|at| visit(at, access));
                 }
             }

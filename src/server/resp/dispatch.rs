@@ -36,19 +36,23 @@ fn row_of(shared: &Shared, args: Args<'_>) -> Result<&'static Row, Failure> {
     if row.command.subcommands.is_empty() || args.len() < 2 {
         return Ok(row);
     }
-    lookup::find_subcommand(row, args.at(1)).filter(|row| !shared.resp.is_disabled(row.index)).ok_or_else(|| {
-        let mut text = b"ERR unknown subcommand '".to_vec();
-        text.extend_from_slice(&args.at(1)[..args.at(1).len().min(128)]);
-        text.extend_from_slice(format!("'. Try {} HELP.", row.command.name.to_uppercase()).as_bytes());
-        failure(text)
-    })
+    lookup::find_subcommand(row, args.at(1))
+        .filter(|row| !shared.resp.is_disabled(row.index))
+        .ok_or_else(|| {
+            let mut text = b"ERR unknown subcommand '".to_vec();
+            text.extend_from_slice(&args.at(1)[..args.at(1).len().min(128)]);
+            text.extend_from_slice(
+                format!("'. Try {} HELP.", row.command.name.to_uppercase()).as_bytes(),
+            );
+            failure(text)
+        })
 }
 
 fn unknown(args: Args<'_>) -> Failure {
     const MOST: usize = 128;
     let name = args.at(0);
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(&name[..name.len().min(MOST)]);
+    text.extend_from_slice(before_nul(&name[..name.len().min(MOST)]));
     text.extend_from_slice(b"', with args beginning with: ");
     let start = text.len();
     for arg in args.from(1).iter() {
@@ -57,14 +61,24 @@ fn unknown(args: Args<'_>) -> Failure {
             break;
         }
         text.push(b'\'');
-        text.extend_from_slice(&arg[..arg.len().min(MOST - used)]);
+        text.extend_from_slice(before_nul(&arg[..arg.len().min(MOST - used)]));
         text.extend_from_slice(b"' ");
     }
     failure(text)
 }
 
+/// Texts in errors end at a zero byte.
+fn before_nul(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
 /// Why a command may not run now.
-fn refusal(shared: &Shared, session: &Session, command: &Command, args: Args<'_>) -> Option<Failure> {
+fn refusal(
+    shared: &Shared,
+    session: &Session,
+    command: &Command,
+    args: Args<'_>,
+) -> Option<Failure> {
     if !command.takes(args.len()) {
         return Some(wrong_arity(command.name));
     }
@@ -75,7 +89,9 @@ fn refusal(shared: &Shared, session: &Session, command: &Command, args: Args<'_>
         return Some(fixed("ERR Command not allowed inside a transaction"));
     }
     if shared.config.readonly && command.is(Flags::WRITE) {
-        return Some(fixed("READONLY You can't write against a server that serves for reading only."));
+        return Some(fixed(
+            "READONLY You can't write against a server that serves for reading only.",
+        ));
     }
     if !session.resp3 && session.is_subscribed() && !command.is(Flags::WHILE_SUBSCRIBED) {
         return Some(failure(format!(
@@ -87,7 +103,12 @@ fn refusal(shared: &Shared, session: &Session, command: &Command, args: Args<'_>
 }
 
 /// Runs a command, or queues it, or refuses it.
-pub(crate) fn dispatch(shared: &Arc<Shared>, session: &mut Session, args: Args<'_>, out: &mut Replies) -> Outcome {
+pub(crate) fn dispatch(
+    shared: &Arc<Shared>,
+    session: &mut Session,
+    args: Args<'_>,
+    out: &mut Replies,
+) -> Outcome {
     let mark = out.mark();
     let row = match row_of(shared, args) {
         Ok(row) => row,
@@ -98,7 +119,10 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, session: &mut Session, args: Args<'
         }
     };
     let command = row.command;
-    session.client.last_command.store(row.index, Ordering::Relaxed);
+    session
+        .client
+        .last_command
+        .store(row.index, Ordering::Relaxed);
     if let Some(failure) = refusal(shared, session, command, args) {
         shared.resp.counts.rejected(row.index);
         refuse(shared, session, out, &failure);
@@ -111,7 +135,10 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, session: &mut Session, args: Args<'
     match &mut session.queue {
         Some(queue) if !command.is(Flags::UNQUEUED) => {
             queue.add(command, args);
-            session.client.queued.store(queue.commands.len() as u32, Ordering::Relaxed);
+            session
+                .client
+                .queued
+                .store(queue.commands.len() as u32, Ordering::Relaxed);
             out.simple("QUEUED");
         }
         _ => {
@@ -137,11 +164,18 @@ fn refuse(shared: &Shared, session: &mut Session, out: &mut Replies, failure: &F
 
 /// Publishes what the command did, and puts messages for this connection before its reply, as they came before it.
 #[inline]
-fn after(shared: &Arc<Shared>, session: &mut Session, command: &Command, out: &mut Replies, mark: super::reply::Mark) {
+fn after(
+    shared: &Arc<Shared>,
+    session: &mut Session,
+    command: &Command,
+    out: &mut Replies,
+    mark: super::reply::Mark,
+) {
     if command.is(Flags::WRITE.and(Flags::UNQUEUED)) && shared.resp.notifications.are_on() {
         shared.resp.notifications.publish(shared);
     }
-    if session.client.has_mail() && (!command.is(Flags::PUBSUB) || command.name.contains("publish")) {
+    if session.client.has_mail() && (!command.is(Flags::PUBSUB) || command.name.contains("publish"))
+    {
         let mut mail = Vec::new();
         session.client.take_mail(&mut mail, &shared.resp.buffers);
         out.insert(mark, &mail);
@@ -168,7 +202,13 @@ fn finish(session: &mut Session, out: &mut Replies, mark: super::reply::Mark) {
 /// Shows a command to who monitors.
 pub(crate) fn show(shared: &Shared, session: &Session, command: &Command, args: Args<'_>) {
     let from = secret_from(command, args);
-    shared.resp.monitors.show(&session.client, session.db, args, from, &shared.resp.buffers);
+    shared.resp.monitors.show(
+        &session.client,
+        session.db,
+        args,
+        from,
+        &shared.resp.buffers,
+    );
 }
 
 /// The first argument that is nobody's business.
@@ -177,7 +217,9 @@ pub(crate) fn secret_from(command: &Command, args: Args<'_>) -> usize {
         "auth" => 1,
         "hello" => {
             let is_auth = |arg: &[u8]| arg.eq_ignore_ascii_case(b"auth");
-            args.iter().position(is_auth).map_or(usize::MAX, |at| at + 1)
+            args.iter()
+                .position(is_auth)
+                .map_or(usize::MAX, |at| at + 1)
         }
         _ => usize::MAX,
     }
@@ -185,7 +227,13 @@ pub(crate) fn secret_from(command: &Command, args: Args<'_>) -> usize {
 
 /// Runs a command under the locks that it needs, none of which is held yet.
 #[inline]
-fn run_free(shared: &Arc<Shared>, session: &mut Session, row: &'static Row, args: Args<'_>, out: &mut Replies) {
+fn run_free(
+    shared: &Arc<Shared>,
+    session: &mut Session,
+    row: &'static Row,
+    args: Args<'_>,
+    out: &mut Replies,
+) {
     let command = row.command;
     let databases: &Arc<Databases> = &shared.databases;
     if command.is(Flags::FAST) && (command.keys.is_empty() || command.has_one_key()) {
@@ -196,17 +244,36 @@ fn run_free(shared: &Arc<Shared>, session: &mut Session, row: &'static Row, args
     let start = Instant::now();
     run_slow(shared, session, command, args, out);
     let took = start.elapsed();
-    shared.resp.slowlog.note(session, command, args, took, &shared.resp.settings);
+    shared
+        .resp
+        .slowlog
+        .note(session, command, args, took, &shared.resp.settings);
+    let spike = shared
+        .resp
+        .settings
+        .latency_threshold
+        .load(Ordering::Relaxed);
+    if spike > 0 && took.as_millis() >= spike as u128 {
+        shared.resp.latency.note("command", took.as_millis() as u64);
+    }
 }
 
-fn run_slow(shared: &Arc<Shared>, session: &mut Session, command: &'static Command, args: Args<'_>, out: &mut Replies) {
+fn run_slow(
+    shared: &Arc<Shared>,
+    session: &mut Session,
+    command: &'static Command,
+    args: Args<'_>,
+    out: &mut Replies,
+) {
     let databases: &Arc<Databases> = &shared.databases;
     let mut keys = Vec::new();
     let is_locked = transactions::add_keys(command, args, session.db, &mut keys) && keys.len() > 1;
     let is_heavy = command.is(Flags::HEAVY) || keys.len() > MANY_KEYS;
     if !is_locked || command.is(Flags::UNQUEUED) {
         let keys = Keyspace::free(databases, session.db);
-        return heavy(is_heavy, || run(shared, session, command, args, out, keys, false));
+        return heavy(is_heavy, || {
+            run(shared, session, command, args, out, keys, false)
+        });
     }
     let db = session.db;
     let mark = out.mark();
@@ -261,22 +328,31 @@ impl super::Pause {
     /// Whether a command of this connection has to wait.
     fn stops(&self, command: &Command, session: &Session) -> bool {
         let writes = command.is(Flags::WRITE.and(Flags::MAY_REPLICATE))
-            || (command.name == "exec" && session.queue.as_ref().is_some_and(|queue| queue.writes()));
+            || (command.name == "exec"
+                && session.queue.as_ref().is_some_and(|queue| queue.writes()));
         self.is_still_on() && !command.name.starts_with("client|") && (writes || self.stops_all())
     }
 }
 
 impl super::session::Queue {
     fn writes(&self) -> bool {
-        self.commands.iter().any(|queued| queued.command.is(Flags::WRITE.and(Flags::MAY_REPLICATE)))
+        self.commands
+            .iter()
+            .any(|queued| queued.command.is(Flags::WRITE.and(Flags::MAY_REPLICATE)))
     }
 }
 
 /// Marks a client as one that receives messages, or no more.
 pub(crate) fn note_subscriptions(session: &Session) {
     let client = &session.client;
-    client.channels.store(session.channels.len() as u32, Ordering::Relaxed);
-    client.patterns.store(session.patterns.len() as u32, Ordering::Relaxed);
-    client.shard_channels.store(session.shard_channels.len() as u32, Ordering::Relaxed);
+    client
+        .channels
+        .store(session.channels.len() as u32, Ordering::Relaxed);
+    client
+        .patterns
+        .store(session.patterns.len() as u32, Ordering::Relaxed);
+    client
+        .shard_channels
+        .store(session.shard_channels.len() as u32, Ordering::Relaxed);
     client.set(State::PUBSUB, session.is_subscribed());
 }

@@ -15,7 +15,13 @@ pub(crate) fn invalid(command: &str) -> Failure {
 }
 
 /// The deadline that a number means at the time `now`.
-pub(crate) fn deadline(number: i64, unit: Unit, is_absolute: bool, now: i64, command: &str) -> Result<i64, Failure> {
+pub(crate) fn deadline(
+    number: i64,
+    unit: Unit,
+    is_absolute: bool,
+    now: i64,
+    command: &str,
+) -> Result<i64, Failure> {
     let milliseconds = match unit {
         Unit::Seconds => number.checked_mul(1_000),
         Unit::Milliseconds => Some(number),

@@ -38,11 +38,6 @@ impl<'c, 'd> Keyspace<'c, 'd> {
         }
     }
 
-    /// The databases, where no lock is held: what would lock them must not run under locks.
-    pub(crate) fn databases(&self) -> Option<&'c Arc<Databases>> {
-        self.locked.is_none().then_some(self.databases)
-    }
-
     /// The time in milliseconds since 1970.
     pub(crate) fn now(&self) -> i64 {
         match &self.locked {
@@ -53,12 +48,19 @@ impl<'c, 'd> Keyspace<'c, 'd> {
 
     /// Calls `f` with a key's entry, or None.
     #[inline]
-    pub(crate) fn read<R>(&mut self, db: u8, key: &[u8], f: impl FnOnce(Option<Entry<'_>>) -> R) -> Result<R, Failure> {
+    pub(crate) fn read<R>(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        f: impl FnOnce(Option<Entry<'_>>) -> R,
+    ) -> Result<R, Failure> {
         if let Some(locked) = &mut self.locked {
             return Ok(f(locked.get(db, key)?));
         }
         let mut f = Some(f);
-        let found = self.databases.read(db, key, |entry| f.take().map(|f| f(Some(entry))))?;
+        let found = self
+            .databases
+            .read(db, key, |entry| f.take().map(|f| f(Some(entry))))?;
         match (found.flatten(), f) {
             (Some(result), _) => Ok(result),
             (None, Some(f)) => Ok(f(None)),
@@ -72,7 +74,14 @@ impl<'c, 'd> Keyspace<'c, 'd> {
 
     /// Writes a value and its time to live.
     #[inline]
-    pub(crate) fn set(&mut self, db: u8, key: &[u8], value: &[u8], ttl: Ttl, event: Event) -> Result<(), Failure> {
+    pub(crate) fn set(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        value: &[u8],
+        ttl: Ttl,
+        event: Event,
+    ) -> Result<(), Failure> {
         match &mut self.locked {
             Some(locked) => locked.set(db, key, value, ttl, event)?,
             None => self.databases.set(db, key, value, ttl, event)?,

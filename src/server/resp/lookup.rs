@@ -9,8 +9,6 @@ use super::table::TABLES;
 pub(crate) struct Row {
     pub(crate) command: &'static Command,
     pub(crate) index: u16,
-    /// The place of its container's row; its own, if it is none's.
-    pub(crate) container: u16,
 }
 
 /// Places: a power of two, and so many times the number of commands that few collide.
@@ -27,19 +25,15 @@ static LOOKUP: LazyLock<Lookup> = LazyLock::new(|| {
     let mut rows = Vec::new();
     let mut places = vec![NONE; PLACES];
     for command in TABLES.iter().flat_map(|table| table.iter()) {
-        let container = rows.len() as u16;
+        let first = rows.len() as u16;
         let mut place = hash(command.name.as_bytes());
         while places[place] != NONE {
             place = (place + 1) % PLACES;
         }
-        places[place] = container;
+        places[place] = first;
         for command in std::iter::once(command).chain(command.subcommands) {
             let index = rows.len() as u16;
-            rows.push(Row {
-                command,
-                index,
-                container,
-            });
+            rows.push(Row { command, index });
         }
     }
     Lookup { rows, places }
@@ -73,7 +67,10 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static Row> {
 /// The row of a container's subcommand.
 pub(crate) fn find_subcommand(container: &Row, name: &[u8]) -> Option<&'static Row> {
     let is_it = |command: &Command| {
-        let subcommand = command.name.split_once('|').map_or("", |(_, subcommand)| subcommand);
+        let subcommand = command
+            .name
+            .split_once('|')
+            .map_or("", |(_, subcommand)| subcommand);
         subcommand.as_bytes().eq_ignore_ascii_case(name)
     };
     let at = container.command.subcommands.iter().position(is_it)?;
@@ -104,7 +101,8 @@ mod tests {
             for subcommand in command.subcommands {
                 let (container, name) = subcommand.name.split_once('|').unwrap();
                 assert_eq!(container, command.name);
-                let row = find_subcommand(find(container.as_bytes()).unwrap(), name.as_bytes()).unwrap();
+                let row =
+                    find_subcommand(find(container.as_bytes()).unwrap(), name.as_bytes()).unwrap();
                 assert!(std::ptr::eq(row.command, subcommand), "{}", subcommand.name);
             }
         }
@@ -117,8 +115,16 @@ mod tests {
     fn rows_say_what_documents_need() {
         for row in rows() {
             let command = row.command;
-            assert!(!command.summary.is_empty() && command.summary.ends_with('.'), "{}", command.name);
-            assert!(!command.since.is_empty() && !command.complexity.is_empty(), "{}", command.name);
+            assert!(
+                !command.summary.is_empty() && command.summary.ends_with('.'),
+                "{}",
+                command.name
+            );
+            assert!(
+                !command.since.is_empty() && !command.complexity.is_empty(),
+                "{}",
+                command.name
+            );
             assert_eq!(command.name, command.name.to_lowercase());
         }
     }

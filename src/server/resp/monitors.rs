@@ -49,13 +49,29 @@ impl Monitors {
         let mut clients = self.clients.lock();
         let before = clients.len();
         clients.retain(|other| other.id != client.id);
-        self.count.fetch_sub(before - clients.len(), Ordering::SeqCst);
+        self.count
+            .fetch_sub(before - clients.len(), Ordering::SeqCst);
     }
 
     /// Shows a command to all; arguments from `secret_from` on are not shown.
-    pub(crate) fn show(&self, client: &Client, db: u8, args: Args<'_>, secret_from: usize, buffers: &Buffers) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut line = format!("+{}.{:06} [{db} {}]", now.as_secs(), now.subsec_micros(), client.peer).into_bytes();
+    pub(crate) fn show(
+        &self,
+        client: &Client,
+        db: u8,
+        args: Args<'_>,
+        secret_from: usize,
+        buffers: &Buffers,
+    ) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut line = format!(
+            "+{}.{:06} [{db} {}]",
+            now.as_secs(),
+            now.subsec_micros(),
+            client.peer
+        )
+        .into_bytes();
         for (i, arg) in args.iter().enumerate() {
             line.push(b' ');
             push_quoted(&mut line, if i < secret_from { arg } else { b"(redacted)" });

@@ -38,7 +38,10 @@ pub(crate) struct Notifications {
 }
 
 fn bit(letter: u8) -> Option<u32> {
-    LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, bit)| *bit)
+    LETTERS
+        .iter()
+        .find(|(known, _)| *known == letter)
+        .map(|(_, bit)| *bit)
 }
 
 /// The flags of a text such as `KEA`; None where a letter means nothing.
@@ -60,7 +63,11 @@ impl Notifications {
         let Some(flags) = parse(text) else {
             return Ok(false);
         };
-        let classes = if flags & (KEYSPACE | KEYEVENT) == 0 { 0 } else { flags & 0xffff };
+        let classes = if flags & (KEYSPACE | KEYEVENT) == 0 {
+            0
+        } else {
+            flags & 0xffff
+        };
         shared.databases.set_notify(Classes(classes))?;
         self.flags.store(flags, Ordering::SeqCst);
         Ok(true)
@@ -74,7 +81,9 @@ impl Notifications {
         if flags & all == all {
             text.push('A');
         } else {
-            let set = ALL.iter().filter(|&&letter| bit(letter).is_some_and(|bit| flags & bit != 0));
+            let set = ALL
+                .iter()
+                .filter(|&&letter| bit(letter).is_some_and(|bit| flags & bit != 0));
             text.extend(set.map(|&letter| char::from(letter)));
         }
         for (flag, letter) in [(KEYSPACE, 'K'), (KEYEVENT, 'E')] {
@@ -109,12 +118,19 @@ impl Notifications {
             }
             let name = event.event.name();
             if flags & KEYSPACE != 0 {
-                let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
-                shared.resp.pubsub.publish(shared, &channel, name.as_bytes());
+                let channel =
+                    [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
+                shared
+                    .resp
+                    .pubsub
+                    .publish(shared, &channel, name.as_bytes());
             }
             if flags & KEYEVENT != 0 {
                 let channel = format!("__keyevent@{}__:{name}", event.db);
-                shared.resp.pubsub.publish(shared, channel.as_bytes(), &event.key);
+                shared
+                    .resp
+                    .pubsub
+                    .publish(shared, channel.as_bytes(), &event.key);
             }
         }
     }

@@ -74,7 +74,14 @@ const MAX_DECIMAL: usize = 5 * 1024;
 
 unsafe extern "C" {
     /// See cpp/decimal.cc.
-    fn atbr_add_decimals(a: *const u8, a_len: usize, b: *const u8, b_len: usize, sum: *mut u8, room: usize) -> isize;
+    fn atbr_add_decimals(
+        a: *const u8,
+        a_len: usize,
+        b: *const u8,
+        b_len: usize,
+        sum: *mut u8,
+        room: usize,
+    ) -> isize;
 }
 
 /// Why decimals have no sum.
@@ -93,7 +100,14 @@ pub(crate) fn add_decimals(a: &[u8], b: &[u8]) -> Result<Vec<u8>, NoSum> {
     let mut sum = vec![0; MAX_DECIMAL + 64];
     // SAFETY: the addresses are valid for the lengths that go with them.
     let len = unsafe {
-        atbr_add_decimals(a.as_ptr(), a.len(), b.as_ptr(), b.len(), sum.as_mut_ptr(), sum.len())
+        atbr_add_decimals(
+            a.as_ptr(),
+            a.len(),
+            b.as_ptr(),
+            b.len(),
+            sum.as_mut_ptr(),
+            sum.len(),
+        )
     };
     match len {
         -1 => Err(NoSum::First),
@@ -116,7 +130,19 @@ mod tests {
             assert_eq!(parse_i64(number.to_string().as_bytes()), Some(number));
             assert_eq!(Digits::of(number).as_bytes(), number.to_string().as_bytes());
         }
-        let others = ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1a", "9223372036854775808", "-9223372036854775809"];
+        let others = [
+            "",
+            "-",
+            "-0",
+            "00",
+            "01",
+            "+1",
+            " 1",
+            "1 ",
+            "1a",
+            "9223372036854775808",
+            "-9223372036854775809",
+        ];
         for text in others {
             assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
         }
@@ -126,7 +152,9 @@ mod tests {
 
     #[test]
     fn decimals_add_up_without_noise() {
-        let sum = |a: &str, b: &str| String::from_utf8(add_decimals(a.as_bytes(), b.as_bytes()).unwrap()).unwrap();
+        let sum = |a: &str, b: &str| {
+            String::from_utf8(add_decimals(a.as_bytes(), b.as_bytes()).unwrap()).unwrap()
+        };
         assert_eq!(sum("10.50", "0.1"), "10.6");
         assert_eq!(sum("5.0e3", "2.0e2"), "5200");
         assert_eq!(sum("3", "-3"), "0");

@@ -36,12 +36,16 @@ impl<'a> Args<'a> {
     /// Argument `i`; empty where there are fewer.
     #[inline]
     pub(crate) fn at(&self, i: usize) -> &'a [u8] {
-        self.ranges.get(i).map_or(&[][..], |&(start, end)| &self.bytes[start..end])
+        self.ranges
+            .get(i)
+            .map_or(&[][..], |&(start, end)| &self.bytes[start..end])
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
         let bytes = self.bytes;
-        self.ranges.iter().map(move |&(start, end)| &bytes[start..end])
+        self.ranges
+            .iter()
+            .map(move |&(start, end)| &bytes[start..end])
     }
 
     /// Without the first `n`.
@@ -50,11 +54,6 @@ impl<'a> Args<'a> {
             bytes: self.bytes,
             ranges: self.ranges.get(n..).unwrap_or_default(),
         }
-    }
-
-    /// Bytes of all arguments.
-    pub(crate) fn total(&self) -> usize {
-        self.ranges.iter().map(|(start, end)| end - start).sum()
     }
 }
 
@@ -94,7 +93,11 @@ impl Parser {
     /// The command that was parsed from `bytes`.
     #[inline]
     pub(crate) fn args<'a>(&'a self, bytes: &'a [u8]) -> Args<'a> {
-        let bytes = if self.is_inline { &self.unquoted } else { bytes };
+        let bytes = if self.is_inline {
+            &self.unquoted
+        } else {
+            bytes
+        };
         Args::new(bytes, &self.ranges)
     }
 
@@ -115,7 +118,8 @@ impl Parser {
 
     /// Bytes that have to come before the command can be whole, as far as is known.
     pub(crate) fn wanted(&self, have: usize) -> usize {
-        self.next_len.map_or(0, |len| (self.at + len + 2).saturating_sub(have))
+        self.next_len
+            .map_or(0, |len| (self.at + len + 2).saturating_sub(have))
     }
 
     /// Memory that it holds.
@@ -170,12 +174,18 @@ impl Parser {
     #[inline]
     fn parse_len(&mut self, bytes: &[u8], allowed: Allowed) -> Result<usize, Parsed> {
         let Some(end) = find_line(bytes, self.at) else {
-            return Err(partial_line(bytes, self.at, "Protocol error: too big bulk count string"));
+            return Err(partial_line(
+                bytes,
+                self.at,
+                "Protocol error: too big bulk count string",
+            ));
         };
         let first = bytes[self.at];
         if first != b'$' {
             let shown = String::from_utf8_lossy(&[first]).into_owned();
-            return Err(Parsed::Broken(format!("Protocol error: expected '$', got '{shown}'")));
+            return Err(Parsed::Broken(format!(
+                "Protocol error: expected '$', got '{shown}'"
+            )));
         }
         let len = parse_i64(&bytes[self.at + 1..end]).filter(|&len| len >= 0);
         let Some(len) = len.filter(|&len| len as usize <= allowed.bulk) else {
@@ -286,7 +296,9 @@ fn unquote(quoted: &[u8], quote: u8, text: &mut Vec<u8>) -> Option<usize> {
         let (byte, len) = match rest {
             [] => return None,
             [b'\\', b'\'', ..] if quote == b'\'' => (b'\'', 2),
-            [b'\\', b'x', high, low, ..] if quote == b'"' && hex(*high).is_some() && hex(*low).is_some() => {
+            [b'\\', b'x', high, low, ..]
+                if quote == b'"' && hex(*high).is_some() && hex(*low).is_some() =>
+            {
                 (hex(*high)? << 4 | hex(*low)?, 4)
             }
             [b'\\', escaped, ..] if quote == b'"' => {
@@ -329,7 +341,9 @@ mod tests {
                     break;
                 }
                 match parser.parse(have, ALL) {
-                    Parsed::Command => found.push(parser.args(have).iter().map(<[u8]>::to_vec).collect()),
+                    Parsed::Command => {
+                        found.push(parser.args(have).iter().map(<[u8]>::to_vec).collect())
+                    }
                     Parsed::Nothing => {}
                     Parsed::Partial => break,
                     other => return (found, Some(other)),
@@ -361,16 +375,32 @@ mod tests {
     fn what_is_no_request_ends_in_an_error_wherever_it_is_cut() {
         for (bytes, error) in [
             (&b"*x\r\n"[..], "Protocol error: invalid multibulk length"),
-            (b"*3000000000\r\n", "Protocol error: invalid multibulk length"),
+            (
+                b"*3000000000\r\n",
+                "Protocol error: invalid multibulk length",
+            ),
             (b"*1\r\n+OK\r\n", "Protocol error: expected '$', got '+'"),
             (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
-            (b"*1\r\n$999999999999\r\n", "Protocol error: invalid bulk length"),
-            (b"get \"a\r\n", "Protocol error: unbalanced quotes in request"),
-            (b"get 'a'b\r\n", "Protocol error: unbalanced quotes in request"),
+            (
+                b"*1\r\n$999999999999\r\n",
+                "Protocol error: invalid bulk length",
+            ),
+            (
+                b"get \"a\r\n",
+                "Protocol error: unbalanced quotes in request",
+            ),
+            (
+                b"get 'a'b\r\n",
+                "Protocol error: unbalanced quotes in request",
+            ),
         ] {
             for cut in 0..=bytes.len() {
                 let (_, ended) = commands(bytes, cut);
-                assert_eq!(ended, Some(Parsed::Broken(error.to_owned())), "{bytes:?} cut at {cut}");
+                assert_eq!(
+                    ended,
+                    Some(Parsed::Broken(error.to_owned())),
+                    "{bytes:?} cut at {cut}"
+                );
             }
         }
     }
@@ -378,7 +408,10 @@ mod tests {
     #[test]
     fn a_first_line_of_http_is_foreign() {
         for cut in 0..18 {
-            assert_eq!(commands(b"GET / HTTP/1.1\r\n\r\n", cut).1, Some(Parsed::Foreign));
+            assert_eq!(
+                commands(b"GET / HTTP/1.1\r\n\r\n", cut).1,
+                Some(Parsed::Foreign)
+            );
         }
     }
 
@@ -389,17 +422,29 @@ mod tests {
             bulk: 512 << 20,
         };
         let parse = |bytes: &[u8]| Parser::default().parse(bytes, little);
-        assert_eq!(parse(b"*11\r\n"), broken("Protocol error: unauthenticated multibulk length"));
-        assert_eq!(parse(b"*1\r\n$16385\r\n"), broken("Protocol error: unauthenticated bulk length"));
+        assert_eq!(
+            parse(b"*11\r\n"),
+            broken("Protocol error: unauthenticated multibulk length")
+        );
+        assert_eq!(
+            parse(b"*1\r\n$16385\r\n"),
+            broken("Protocol error: unauthenticated bulk length")
+        );
         assert_eq!(parse(b"*1\r\n$16384\r\n"), Parsed::Partial);
     }
 
     #[test]
     fn a_line_without_an_end_is_refused() {
         let line = vec![b'a'; MAX_LINE + 1];
-        assert_eq!(Parser::default().parse(&line, ALL), broken("Protocol error: too big inline request"));
+        assert_eq!(
+            Parser::default().parse(&line, ALL),
+            broken("Protocol error: too big inline request")
+        );
         let mut count = b"*".to_vec();
         count.resize(MAX_LINE + 1, b'1');
-        assert_eq!(Parser::default().parse(&count, ALL), broken("Protocol error: too big mbulk count string"));
+        assert_eq!(
+            Parser::default().parse(&count, ALL),
+            broken("Protocol error: too big mbulk count string")
+        );
     }
 }

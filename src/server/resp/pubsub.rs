@@ -79,14 +79,18 @@ impl PubSub {
         let listeners = match kind {
             Kind::Channel => tables.channels.get_mut(name),
             Kind::Shard => tables.shards.get_mut(name),
-            Kind::Pattern => tables.patterns.get_mut(name).map(|(_, listeners)| listeners),
+            Kind::Pattern => tables
+                .patterns
+                .get_mut(name)
+                .map(|(_, listeners)| listeners),
         };
         let Some(listeners) = listeners else {
             return;
         };
         let before = listeners.len();
         listeners.retain(|other| other.id != client.id);
-        self.used.fetch_sub(before - listeners.len(), Ordering::Relaxed);
+        self.used
+            .fetch_sub(before - listeners.len(), Ordering::Relaxed);
         if listeners.is_empty() {
             match kind {
                 Kind::Channel => drop(tables.channels.remove(name)),
@@ -125,7 +129,10 @@ impl PubSub {
         if let Some(listeners) = tables.channels.get(channel) {
             let mut encoded = Encoded::default();
             for client in listeners {
-                client.post(encoded.for_client(client, &[b"message", channel, message]), buffers);
+                client.post(
+                    encoded.for_client(client, &[b"message", channel, message]),
+                    buffers,
+                );
             }
             sent += listeners.len();
         }
@@ -133,7 +140,10 @@ impl PubSub {
             if glob.matches(channel) {
                 let mut encoded = Encoded::default();
                 for client in listeners {
-                    client.post(encoded.for_client(client, &[b"pmessage", name, channel, message]), buffers);
+                    client.post(
+                        encoded.for_client(client, &[b"pmessage", name, channel, message]),
+                        buffers,
+                    );
                 }
                 sent += listeners.len();
             }
@@ -142,14 +152,22 @@ impl PubSub {
     }
 
     /// Sends a message to the listeners of a shard channel; returns how many.
-    pub(crate) fn publish_to_shard(&self, shared: &Shared, channel: &[u8], message: &[u8]) -> usize {
+    pub(crate) fn publish_to_shard(
+        &self,
+        shared: &Shared,
+        channel: &[u8],
+        message: &[u8],
+    ) -> usize {
         let tables = self.tables.lock();
         let Some(listeners) = tables.shards.get(channel) else {
             return 0;
         };
         let mut encoded = Encoded::default();
         for client in listeners {
-            client.post(encoded.for_client(client, &[b"smessage", channel, message]), &shared.resp.buffers);
+            client.post(
+                encoded.for_client(client, &[b"smessage", channel, message]),
+                &shared.resp.buffers,
+            );
         }
         listeners.len()
     }
@@ -157,7 +175,11 @@ impl PubSub {
     /// Channels with listeners, of those that match.
     pub(crate) fn names(&self, kind: Kind, glob: Option<&Glob>) -> Vec<Box<[u8]>> {
         let tables = self.tables.lock();
-        let channels = if kind == Kind::Shard { &tables.shards } else { &tables.channels };
+        let channels = if kind == Kind::Shard {
+            &tables.shards
+        } else {
+            &tables.channels
+        };
         let matches = |name: &&Box<[u8]>| glob.is_none_or(|glob| glob.matches(name));
         channels.keys().filter(matches).cloned().collect()
     }
@@ -165,13 +187,21 @@ impl PubSub {
     /// Listeners of a channel.
     pub(crate) fn count(&self, kind: Kind, name: &[u8]) -> usize {
         let tables = self.tables.lock();
-        let channels = if kind == Kind::Shard { &tables.shards } else { &tables.channels };
+        let channels = if kind == Kind::Shard {
+            &tables.shards
+        } else {
+            &tables.channels
+        };
         channels.get(name).map_or(0, Vec::len)
     }
 
     /// Channels, patterns and shard channels with listeners.
     pub(crate) fn totals(&self) -> (usize, usize, usize) {
         let tables = self.tables.lock();
-        (tables.channels.len(), tables.patterns.len(), tables.shards.len())
+        (
+            tables.channels.len(),
+            tables.patterns.len(),
+            tables.shards.len(),
+        )
     }
 }

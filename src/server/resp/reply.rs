@@ -51,11 +51,6 @@ impl Replies {
         }
     }
 
-    /// Whether something came after the mark.
-    pub(crate) fn is_after(&self, mark: Mark) -> bool {
-        self.bytes.len() > mark.bytes
-    }
-
     /// Forgets what came after a mark.
     pub(crate) fn truncate(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
@@ -68,7 +63,8 @@ impl Replies {
 
     /// Puts bytes before what came after a mark.
     pub(crate) fn insert(&mut self, mark: Mark, bytes: &[u8]) {
-        self.bytes.splice(mark.bytes..mark.bytes, bytes.iter().copied());
+        self.bytes
+            .splice(mark.bytes..mark.bytes, bytes.iter().copied());
         for (at, _) in self.blocks.iter_mut().skip(mark.blocks) {
             *at += bytes.len();
         }
@@ -93,7 +89,12 @@ impl Replies {
         let start = self.bytes.len();
         self.bytes.append(&mut other.bytes);
         self.block_bytes += other.block_bytes;
-        self.blocks.extend(other.blocks.drain(..).map(|(at, block)| (at + start, block)));
+        self.blocks.extend(
+            other
+                .blocks
+                .drain(..)
+                .map(|(at, block)| (at + start, block)),
+        );
         other.block_bytes = 0;
     }
 
@@ -109,7 +110,13 @@ impl Replies {
     /// An error; `text` begins with its code. Line ends in it become spaces.
     pub(crate) fn error(&mut self, text: &[u8]) {
         self.bytes.push(b'-');
-        let clean = |&byte: &u8| if byte == b'\r' || byte == b'\n' { b' ' } else { byte };
+        let clean = |&byte: &u8| {
+            if byte == b'\r' || byte == b'\n' {
+                b' '
+            } else {
+                byte
+            }
+        };
         self.bytes.extend(text.iter().map(clean));
         self.bytes.extend_from_slice(b"\r\n");
     }
@@ -148,7 +155,9 @@ impl Replies {
     pub(crate) fn value(&mut self, value: &ValueRef<'_>) {
         match value {
             ValueRef::Inline(text) => self.bulk(text),
-            ValueRef::Shared(block) if block.value().len() < SHARED_FROM => self.bulk(block.value()),
+            ValueRef::Shared(block) if block.value().len() < SHARED_FROM => {
+                self.bulk(block.value())
+            }
             ValueRef::Shared(block) => self.block(block.share()),
         }
     }
@@ -164,11 +173,6 @@ impl Replies {
 
     pub(crate) fn text(&mut self, text: &str) {
         self.bulk(text.as_bytes());
-    }
-
-    /// A bulk of a number's digits.
-    pub(crate) fn digits(&mut self, number: i64) {
-        self.bulk(Digits::of(number).as_bytes());
     }
 
     /// Text for people, of which version 3 says that it is plain text.

@@ -53,11 +53,16 @@ impl Queue {
     }
 
     pub(crate) fn args(&self, queued: &Queued) -> Args<'_> {
-        Args::new(&self.bytes, &self.ranges[queued.first..queued.first + queued.args])
+        Args::new(
+            &self.bytes,
+            &self.ranges[queued.first..queued.first + queued.args],
+        )
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.ranges.capacity() * 16 + self.commands.capacity() * size_of::<Queued>()
+        self.bytes.capacity()
+            + self.ranges.capacity() * 16
+            + self.commands.capacity() * size_of::<Queued>()
     }
 }
 
@@ -82,8 +87,6 @@ pub(crate) struct Session {
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) errors: u64,
-    /// Whether it may have caused notifications.
-    pub(crate) may_have_notified: bool,
 }
 
 impl Session {
@@ -105,7 +108,6 @@ impl Session {
             hits: 0,
             misses: 0,
             errors: 0,
-            may_have_notified: false,
         }
     }
 
@@ -120,7 +122,9 @@ impl Session {
 
     pub(crate) fn select(&mut self, db: u8) {
         self.db = db;
-        self.client.db.store(db, std::sync::atomic::Ordering::Relaxed);
+        self.client
+            .db
+            .store(db, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn speak(&mut self, resp3: bool) {
@@ -133,8 +137,12 @@ impl Session {
         self.queue = None;
         self.watches.clear();
         self.client.set(State::MULTI, false);
-        self.client.queued.store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
-        self.client.watched.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.client
+            .queued
+            .store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
+        self.client
+            .watched
+            .store(0, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Ends everything that others know of.

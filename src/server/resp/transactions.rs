@@ -16,7 +16,12 @@ use crate::engine::Databases;
 type Done = Result<(), Failure>;
 
 /// Adds the keys that a command names, each with its database; false where they are not where they have to be.
-pub(crate) fn add_keys<'a>(command: &Command, args: Args<'a>, db: u8, keys: &mut Vec<(u8, &'a [u8])>) -> bool {
+pub(crate) fn add_keys<'a>(
+    command: &Command,
+    args: Args<'a>,
+    db: u8,
+    keys: &mut Vec<(u8, &'a [u8])>,
+) -> bool {
     let named = command.for_each_key(args, |at, access| {
         if access != super::command::Access::Channel {
             keys.push((db, args.at(at)));
@@ -26,7 +31,11 @@ pub(crate) fn add_keys<'a>(command: &Command, args: Args<'a>, db: u8, keys: &mut
         "move" => keys.extend(database(args.at(2)).map(|other| (other, args.at(1)))),
         "copy" => {
             let other = (3..args.len()).find(|&at| args.at(at).eq_ignore_ascii_case(b"db"));
-            keys.extend(other.and_then(|at| database(args.at(at + 1))).map(|other| (other, args.at(2))));
+            keys.extend(
+                other
+                    .and_then(|at| database(args.at(at + 1)))
+                    .map(|other| (other, args.at(2))),
+            );
         }
         _ => {}
     }
@@ -35,7 +44,9 @@ pub(crate) fn add_keys<'a>(command: &Command, args: Args<'a>, db: u8, keys: &mut
 
 /// A database's number.
 pub(crate) fn database(text: &[u8]) -> Option<u8> {
-    parse_i64(text).and_then(|number| u8::try_from(number).ok()).filter(|&db| db < Databases::COUNT)
+    parse_i64(text)
+        .and_then(|number| u8::try_from(number).ok())
+        .filter(|&db| db < Databases::COUNT)
 }
 
 pub(crate) fn multi(call: &mut Call<'_, '_>) -> Done {
@@ -67,7 +78,10 @@ pub(crate) fn watch(call: &mut Call<'_, '_>) -> Done {
         call.session.watches.add(&call.shared.databases, db, key)?;
     }
     let watched = call.session.watches.len() as u32;
-    call.session.client.watched.store(watched, Ordering::Relaxed);
+    call.session
+        .client
+        .watched
+        .store(watched, Ordering::Relaxed);
     call.out.ok();
     Ok(())
 }
@@ -83,13 +97,17 @@ pub(crate) fn unwatch(call: &mut Call<'_, '_>) -> Done {
 }
 
 /// The databases and keys that a queue needs.
-fn needs<'q>(queue: &'q Queue, mut db: u8) -> (Vec<u8>, Vec<(u8, &'q [u8])>) {
+fn needs<'q>(
+    databases: &Databases,
+    queue: &'q Queue,
+    mut db: u8,
+) -> (Vec<u8>, Vec<(u8, &'q [u8])>) {
     let (mut whole, mut keys) = (Vec::new(), Vec::new());
     for queued in &queue.commands {
         let args = queue.args(queued);
         match queued.command.name {
             "select" => db = database(args.at(1)).unwrap_or(db),
-            "flushall" => whole.extend(0..Databases::COUNT),
+            "flushall" => whole.extend(databases.written()),
             "swapdb" => whole.extend([args.at(1), args.at(2)].into_iter().filter_map(database)),
             _ if queued.command.is(Flags::WHOLE) => whole.push(db),
             _ => {}
@@ -108,15 +126,19 @@ pub(crate) fn exec(call: &mut Call<'_, '_>) -> Done {
     let watches = std::mem::take(&mut call.session.watches);
     call.session.discard();
     if queue.is_broken {
-        return Err(failure("EXECABORT Transaction discarded because of previous errors."));
+        return Err(failure(
+            "EXECABORT Transaction discarded because of previous errors.",
+        ));
     }
     if watches.are_dirty() {
         call.out.null_array();
         return Ok(());
     }
-    let (whole, mut keys) = needs(&queue, call.session.db);
+    let (whole, mut keys) = needs(&call.shared.databases, &queue, call.session.db);
     keys.extend(watches.keys());
-    let is_heavy = !whole.is_empty() || keys.len() > 512 || queue.commands.iter().any(|q| q.command.is(Flags::HEAVY));
+    let is_heavy = !whole.is_empty()
+        || keys.len() > 512
+        || queue.commands.iter().any(|q| q.command.is(Flags::HEAVY));
     let (shared, databases) = (call.shared, &call.shared.databases);
     let mark = call.out.mark();
     let (session, out) = (&mut *call.session, &mut *call.out);

@@ -15,8 +15,17 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Begins to watch a key; one that is watched already stays so.
-    pub(crate) fn add(&mut self, databases: &Arc<Databases>, db: u8, key: &[u8]) -> Result<(), Failure> {
-        if self.keys.iter().any(|watched| watched.db() == db && watched.key() == key) {
+    pub(crate) fn add(
+        &mut self,
+        databases: &Arc<Databases>,
+        db: u8,
+        key: &[u8],
+    ) -> Result<(), Failure> {
+        if self
+            .keys
+            .iter()
+            .any(|watched| watched.db() == db && watched.key() == key)
+        {
             return Ok(());
         }
         self.keys.push(databases.watch(db, key, &self.dirty)?);
@@ -29,7 +38,9 @@ impl Watches {
 
     /// The keys, to lock them.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        self.keys.iter().map(|watched| (watched.db(), watched.key()))
+        self.keys
+            .iter()
+            .map(|watched| (watched.db(), watched.key()))
     }
 
     /// Whether one has changed, as far as is known without its lock.

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 START_SECONDS = 120
@@ -20,11 +19,10 @@ class Serve:
     """Starts it on free ports; waits until it serves, and for its end."""
 
     def __init__(self, *words: str, cwd: Path | None = None, ready: bool = True) -> None:
-        command = [sys.executable, "-W", "error", "-m", "atbr", "serve", "--log-format", "json"]
-        if not any(word == "--http" for word in words):
-            command += ["--http", "0"]
-        if not any(word == "--resp" for word in words):
-            command += ["--resp", "0"]
+        command = [sys.executable, "-W", "error", "-m", "atbr", "serve"]
+        for flag, value in (("--log-format", "json"), ("--http", "0"), ("--resp", "0")):
+            if flag not in words:
+                command += [flag, value]
         self.lines: list[str] = []
         self.child = subprocess.Popen(
             [*command, *words],
@@ -50,25 +48,23 @@ class Serve:
             self.lines.append("")
             self._said.notify_all()
 
-    def message(self, words: str) -> dict[str, Any]:
-        """Wait for a line of the log with these words, and return it."""
+    def message(self, words: str) -> str:
+        """Wait for a line of the log with these words, and return what it says."""
 
-        def found() -> dict[str, Any] | None:
+        def found() -> str | None:
             for line in self.lines:
                 if words in line:
-                    return json.loads(line)
-            if self.lines and self.lines[-1] == "":
-                return {}
-            return None
+                    return line
+            return "" if self.lines and self.lines[-1] == "" else None
 
         with self._said:
             line = self._said.wait_for(found, START_SECONDS)
         assert line, f"{words!r} was not said: {self.lines}"
-        return line
+        return str(json.loads(line)["message"]) if line.startswith("{") else line
 
     def port(self, scheme: str) -> int:
         """Return the port of `http` or `redis`, as the log says it."""
-        text = self.message("serving at")["message"]
+        text = self.message("serving at")
         return int(text.partition(f"{scheme}://")[2].split()[0].rpartition(":")[2])
 
     @property

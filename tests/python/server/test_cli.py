@@ -137,7 +137,7 @@ def test_a_mistake_is_one_line_that_names_the_flag(
         ('readonly = "yes"', "readonly must be true or false"),
         ('cors-origin = "https://a.example"', "cors-origin must be a list"),
         ("cors-origin = [1]", "cors-origin must be a text"),
-        ("http = ", "line 1"),
+        ("http = ", "Invalid value"),
         ("[server]\nhttp = 1", "no option 'server'"),
     ],
 )
@@ -170,7 +170,7 @@ def test_the_help_names_every_flag_and_every_default(capsys: pytest.CaptureFixtu
         assert (f"--{flag.name}" if flag.name != "files" else "[TSV ...]") in text
         assert flag.help.split(";")[0] in text
         if flag.default not in (None, False):
-            assert f"({flag.default:g})" in text or f"({flag.default})" in text
+            assert f"({flag.default})".replace(".0)", ")") in text
 
 
 def test_the_documentation_names_every_flag() -> None:

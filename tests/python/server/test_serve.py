@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import gc
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -288,7 +290,7 @@ def test_a_signal_ends_it_with_status_0(number: int) -> None:
 
 def test_files_are_loaded_and_what_they_escape_is_read(rows: Path) -> None:
     with Serve(str(rows)) as serve:
-        assert "2 rows" in serve.message("loaded")["message"]
+        assert "2 rows" in serve.message("loaded")
         assert fetch(f"{serve.url}/v1/keys/beta") == b"two\tparts\nlines"
     with Serve("--tsv", "plain", str(rows)) as serve:
         assert fetch(f"{serve.url}/v1/keys/beta") == rb"two\tparts\nlines"
@@ -301,8 +303,8 @@ def test_a_server_is_saved_at_its_end_and_starts_again_from_that(tmp_path: Path)
         fetch(f"{serve.url}/v1/keys/other?db=7", "PUT", b"7")
         fetch(f"{serve.url}/v1/keys/brief", "PUT", b"x", **{"Atbr-TTL-Ms": "60000"})
         assert serve.end() == 0
-        assert "saved 1 rows" in serve.message("saved.tsv in")["message"]
-        assert "1 that expire" in serve.message("saved.tsv in")["message"]
+        assert "saved 1 rows" in serve.message("saved.tsv in")
+        assert "1 that expire left out" in serve.message("saved.tsv in")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved.tsv", "saved.tsv.db7"]
     assert saved.read_bytes() == "täb".encode() + b"\ta\\tb\\nc\\\\\n"
     with Serve(str(saved), "--save-on-exit", str(saved)) as serve:
@@ -459,10 +461,24 @@ def test_a_configuration_file_serves(tmp_path: Path, rows: Path) -> None:
 
 
 def test_the_log_has_levels_and_two_forms() -> None:
-    with Serve("--log-level", "error") as quiet:
-        # Nothing is said of the start, so the end is asked for blindly.
-        pass
-    assert quiet.lines == []
+    with Serve("--log-format", "text") as serve:
+        assert serve.end() == 0
+        assert all(re.match(r"\S+Z +INFO \w+", line) for line in serve.lines), serve.lines
+    with Serve("--log-level", "warn", ready=False) as serve:
+        # Its start is not logged, so its end is asked for until it can hear.
+        while serve.child.poll() is None:
+            assert not serve.lines
+            if b"atbr-shutdown" in threads_of(serve.child.pid):
+                serve.child.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert serve.wait() == 0
+        assert serve.lines == []
+
+
+def threads_of(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return b" ".join(path.read_bytes() for path in Path(f"/proc/{process}/task").glob("*/comm"))
+    return b""
 
 
 def test_no_secret_stands_in_the_log_or_the_process_list(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ function draw(parent, name, attributes = {}, text = null) {
   return element;
 }
 
-/** A round figure at or above `value`: 1, 2 or 5 times a power of ten. */
+/** A round figure at or above `value`, whose half is one, too. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return power * [1, 2, 5, 10].find((step) => step * power >= value);
+  return power * [1, 2, 3, 4, 6, 8, 10].find((step) => step * power >= value);
 }
 
 class Chart {

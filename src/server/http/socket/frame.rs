@@ -94,7 +94,6 @@ impl Frames {
     }
 
     /// Bytes that are held.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.pending.capacity() + self.message.capacity()
     }

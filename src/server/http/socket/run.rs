@@ -19,6 +19,7 @@ use super::{Next, Upgrade, Work};
 use crate::limits::MAX_KEY_LEN;
 use crate::server::Shared;
 use crate::server::http::connection::Watched;
+use crate::server::http::consumers::Held;
 use crate::server::stats::Stats;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -37,12 +38,14 @@ pub(in super::super) async fn run(
     stream: &mut Watched,
     first: &[u8],
     handler: Upgrade,
+    held: Held,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
     let now = Instant::now();
     let mut socket = Socket {
         stream,
         handler,
+        held,
         stats: &shared.stats,
         frames: Frames::new(shared.config.limits.max_value.saturating_add(BESIDES)),
         out: Out::default(),
@@ -71,6 +74,8 @@ pub(in super::super) async fn run(
 struct Socket<'a> {
     stream: &'a mut Watched,
     handler: Upgrade,
+    /// Counts what is held of both directions.
+    held: Held,
     stats: &'a Stats,
     frames: Frames,
     out: Out,
@@ -108,12 +113,14 @@ impl Socket<'_> {
                 continue;
             }
             if self.is_behind {
+                self.held.set(self.frames.held() + self.out.unsent());
                 return Poll::Pending;
             }
             if self.has_more {
                 self.take(&mut []);
                 continue;
             }
+            self.held.set(self.frames.held() + self.out.unsent());
             if ready!(self.poll_receive(cx))?.is_break() {
                 return Poll::Ready(Ok(()));
             }

@@ -14,12 +14,16 @@ type Done = Result<(), Failure>;
 const HEAVY: usize = 1 << 20;
 
 /// A bit's place; with `#`, in units of so many bits.
-pub(crate) fn bit_offset(call: &Call<'_, '_>, text: &[u8], unit: Option<u64>) -> Result<usize, Failure> {
+pub(crate) fn bit_offset(
+    call: &Call<'_, '_>,
+    text: &[u8],
+    unit: Option<u64>,
+) -> Result<usize, Failure> {
     const BAD: Failure = fixed("ERR bit offset is not an integer or out of range");
     let offset = match (text, unit) {
-        ([b'#', number @ ..], Some(bits)) => {
-            parse_i64(number).and_then(|number| number.checked_mul(bits as i64)).ok_or(BAD)?
-        }
+        ([b'#', number @ ..], Some(bits)) => parse_i64(number)
+            .and_then(|number| number.checked_mul(bits as i64))
+            .ok_or(BAD)?,
         _ => parse_i64(text).ok_or(BAD)?,
     };
     let offset = usize::try_from(offset).map_err(|_| BAD)?;
@@ -39,7 +43,9 @@ pub(crate) fn setbit(call: &mut Call<'_, '_>) -> Done {
     let room = call.rewrite_room(key, offset / 8 + 1)?;
     let was = heavy(room > HEAVY, || {
         call.change_string(key, room, Some(Event::SetBit), |entry, _| {
-            let old = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+            let old = entry
+                .as_ref()
+                .map_or(&[][..], |entry| entry.value.as_slice());
             let mask = 0x80 >> (offset % 8);
             let was = old.get(offset / 8).is_some_and(|byte| byte & mask != 0);
             let new = rewritten(old, offset / 8 + 1, |value| {
@@ -57,8 +63,14 @@ pub(crate) fn getbit(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
     let offset = bit_offset(call, call.args.at(2), None)?;
     call.read_string(key, |entry, out| {
-        let value = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
-        out.flag(value.get(offset / 8).is_some_and(|byte| byte & (0x80 >> (offset % 8)) != 0));
+        let value = entry
+            .as_ref()
+            .map_or(&[][..], |entry| entry.value.as_slice());
+        out.flag(
+            value
+                .get(offset / 8)
+                .is_some_and(|byte| byte & (0x80 >> (offset % 8)) != 0),
+        );
     })
 }
 
@@ -90,8 +102,15 @@ fn count_bits(value: &[u8], first: usize, last: usize) -> u64 {
     let (from, to) = (first / 8, last / 8);
     let ones = |bytes: &[u8]| -> u64 {
         let (words, rest) = bytes.as_chunks::<8>();
-        let words: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
-        words + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+        let words: u64 = words
+            .iter()
+            .map(|word| u64::from(u64::from_ne_bytes(*word).count_ones()))
+            .sum();
+        words
+            + rest
+                .iter()
+                .map(|byte| u64::from(byte.count_ones()))
+                .sum::<u64>()
     };
     let before = (u16::from(value[from]) >> (8 - first % 8)).count_ones();
     let after = (u16::from(value[to]) & (0xff >> (last % 8 + 1))).count_ones();
@@ -99,20 +118,22 @@ fn count_bits(value: &[u8], first: usize, last: usize) -> u64 {
 }
 
 pub(crate) fn bitcount(call: &mut Call<'_, '_>) -> Done {
-    let range = match call.args.len() {
-        2 => None,
-        4 | 5 => Some((call.integer(2)?, call.integer(3)?, counts_bits(call, 4)?)),
+    // A missing key answers before its arguments are looked at.
+    let Some(value) = call.copy_string(call.args.at(1))? else {
+        call.out.integer(0);
+        return Ok(());
+    };
+    let bits = match call.args.len() {
+        2 => bit_range(0, -1, value.len(), 8),
+        4 | 5 => match (call.integer(2)?, call.integer(3)?) {
+            (start, end) if start < 0 && end < 0 && start > end => None,
+            (start, end) if counts_bits(call, 4)? => bit_range(start, end, value.len() * 8, 1),
+            (start, end) => bit_range(start, end, value.len(), 8),
+        },
         _ => return Err(SYNTAX),
     };
-    let value = call.copy_string(call.args.at(1))?;
-    let value = value.as_deref().unwrap_or_default();
-    let bits = match range {
-        None => bit_range(0, -1, value.len(), 8),
-        Some((start, end, true)) => bit_range(start, end, value.len() * 8, 1),
-        Some((start, end, false)) => bit_range(start, end, value.len(), 8),
-    };
     let count = bits.map_or(0, |(first, last)| {
-        heavy(last - first > HEAVY * 8, || count_bits(value, first, last))
+        heavy(last - first > HEAVY * 8, || count_bits(&value, first, last))
     });
     call.out.integer(count as i64);
     Ok(())
@@ -124,23 +145,36 @@ pub(crate) fn bitpos(call: &mut Call<'_, '_>) -> Done {
         return Err(fixed("ERR The bit argument must be 1 or 0."));
     }
     let wanted = bit == 1;
-    if call.args.len() > 6 {
-        return Err(SYNTAX);
-    }
-    let start = if call.args.len() > 3 { call.integer(3)? } else { 0 };
-    let by_bits = counts_bits(call, 5)?;
-    let end = if call.args.len() > 4 { Some(call.integer(4)?) } else { None };
-    let value = call.copy_string(call.args.at(1))?;
-    let Some(value) = value else {
+    let Some(value) = call.copy_string(call.args.at(1))? else {
         call.out.integer(if wanted { -1 } else { 0 });
         return Ok(());
     };
-    let (len, unit) = if by_bits { (value.len() * 8, 1) } else { (value.len(), 8) };
+    if call.args.len() > 6 {
+        return Err(SYNTAX);
+    }
+    let start = if call.args.len() > 3 {
+        call.integer(3)?
+    } else {
+        0
+    };
+    let by_bits = counts_bits(call, 5)?;
+    let end = if call.args.len() > 4 {
+        Some(call.integer(4)?)
+    } else {
+        None
+    };
+    let (len, unit) = if by_bits {
+        (value.len() * 8, 1)
+    } else {
+        (value.len(), 8)
+    };
     let Some((first, last)) = bit_range(start, end.unwrap_or(-1), len, unit) else {
         call.out.integer(-1);
         return Ok(());
     };
-    let found = heavy(last - first > HEAVY * 8, || find_bit(&value, first, last, wanted));
+    let found = heavy(last - first > HEAVY * 8, || {
+        find_bit(&value, first, last, wanted)
+    });
     let position = match found {
         Some(at) => at as i64,
         // The text is followed by zeros, where no end was given.
@@ -175,36 +209,53 @@ pub(crate) fn bitop(call: &mut Call<'_, '_>) -> Done {
         "or" => |a: u8, b: u8| a | b,
         "xor" => |a: u8, b: u8| a ^ b,
         "not" if call.args.len() == 4 => |a: u8, _: u8| !a,
-        "not" => return Err(fixed("ERR BITOP NOT must be called with a single source key.")),
+        "not" => {
+            return Err(fixed(
+                "ERR BITOP NOT must be called with a single source key.",
+            ));
+        }
         _ => return Err(SYNTAX),
     };
     let mut sources = Vec::new();
     for key in call.args.from(3).iter() {
         sources.push(call.copy_string(key)?);
     }
-    let longest = sources.iter().flatten().map(|value| value.len()).max().unwrap_or(0);
-    let combined = heavy(longest * sources.len() > HEAVY, || -> Result<Vec<u8>, Failure> {
-        let byte = |source: &Option<_>, at: usize| -> u8 {
-            let source: &Option<crate::server::resp::call::Bytes> = source;
-            source.as_deref().and_then(|value: &[u8]| value.get(at)).copied().unwrap_or(0)
-        };
-        let mut combined = rewritten(&[], longest, |_| {})?;
-        for (at, place) in combined.iter_mut().enumerate() {
-            let mut all = sources.iter();
-            let first = all.next().map_or(0, |source| byte(source, at));
-            *place = if word.as_str() == "not" {
-                operation(first, 0)
-            } else {
-                all.fold(first, |sum, source| operation(sum, byte(source, at)))
+    let longest = sources
+        .iter()
+        .flatten()
+        .map(|value| value.len())
+        .max()
+        .unwrap_or(0);
+    let combined = heavy(
+        longest * sources.len() > HEAVY,
+        || -> Result<Vec<u8>, Failure> {
+            let byte = |source: &Option<_>, at: usize| -> u8 {
+                let source: &Option<crate::server::resp::call::Bytes> = source;
+                source
+                    .as_deref()
+                    .and_then(|value: &[u8]| value.get(at))
+                    .copied()
+                    .unwrap_or(0)
             };
-        }
-        Ok(combined)
-    })?;
+            let mut combined = rewritten(&[], longest, |_| {})?;
+            for (at, place) in combined.iter_mut().enumerate() {
+                let mut all = sources.iter();
+                let first = all.next().map_or(0, |source| byte(source, at));
+                *place = if word.as_str() == "not" {
+                    operation(first, 0)
+                } else {
+                    all.fold(first, |sum, source| operation(sum, byte(source, at)))
+                };
+            }
+            Ok(combined)
+        },
+    )?;
     let (db, target) = (call.keys.db, call.args.at(2));
     if longest == 0 {
         call.keys.delete(db, target, Event::Del)?;
     } else {
-        call.keys.set(db, target, &combined, Ttl::Never, Event::Set)?;
+        call.keys
+            .set(db, target, &combined, Ttl::Never, Event::Set)?;
     }
     call.out.integer(longest as i64);
     Ok(())
@@ -253,14 +304,21 @@ impl Field {
             let bit = number as u64 >> (self.bits as usize - 1 - i) & 1;
             let mask = 0x80 >> (at % 8);
             let byte = &mut value[at / 8];
-            *byte = if bit == 1 { *byte | mask } else { *byte & !mask };
+            *byte = if bit == 1 {
+                *byte | mask
+            } else {
+                *byte & !mask
+            };
         }
     }
 
     /// The number as it fits; None where it does not and may not.
     fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
         let (least, most) = match self.signed {
-            true => (-(1_i128 << (self.bits - 1)), (1_i128 << (self.bits - 1)) - 1),
+            true => (
+                -(1_i128 << (self.bits - 1)),
+                (1_i128 << (self.bits - 1)) - 1,
+            ),
             false => (0, (1_i128 << self.bits) - 1),
         };
         if (least..=most).contains(&number) {
@@ -271,7 +329,11 @@ impl Field {
             Overflow::Saturate => Some(number.clamp(least, most) as i64),
             Overflow::Wrap => {
                 let wrapped = number & ((1_i128 << self.bits) - 1);
-                Some(if self.signed && wrapped > most { wrapped - (1 << self.bits) } else { wrapped } as i64)
+                Some(if self.signed && wrapped > most {
+                    wrapped - (1 << self.bits)
+                } else {
+                    wrapped
+                } as i64)
             }
         }
     }
@@ -326,7 +388,11 @@ fn steps(call: &Call<'_, '_>) -> Result<Vec<Step>, Failure> {
             2 => Action::Get,
             _ => {
                 let number = parse_i64(args.at(at + 3)).ok_or(NOT_AN_INTEGER)?;
-                if word.as_str() == "set" { Action::Set(number) } else { Action::Add(number) }
+                if word.as_str() == "set" {
+                    Action::Set(number)
+                } else {
+                    Action::Add(number)
+                }
             }
         };
         steps.push(Step {
@@ -350,7 +416,9 @@ pub(crate) fn bitfield(call: &mut Call<'_, '_>) -> Done {
     };
     let room = call.rewrite_room(key, longest)?;
     call.change_string(key, room, Some(Event::SetBit), |entry, out| {
-        let old = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+        let old = entry
+            .as_ref()
+            .map_or(&[][..], |entry| entry.value.as_slice());
         let mut new = rewritten(old, longest, |_| {})?;
         let mut changed = false;
         out.array(steps.len());
@@ -374,16 +442,24 @@ pub(crate) fn bitfield(call: &mut Call<'_, '_>) -> Done {
                 None => out.null(),
             }
         }
-        let change = if changed || old.len() < longest { Change::Put(Cow::Owned(new)) } else { Change::Keep };
+        let change = if changed || old.len() < longest {
+            Change::Put(Cow::Owned(new))
+        } else {
+            Change::Keep
+        };
         Ok((change, ()))
     })
 }
 
 fn read_fields(call: &mut Call<'_, '_>, key: &[u8], steps: &[Step]) -> Done {
     call.read_string(key, |entry, out| {
-        let value = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+        let value = entry
+            .as_ref()
+            .map_or(&[][..], |entry| entry.value.as_slice());
         out.array(steps.len());
-        steps.iter().for_each(|step| out.integer(step.field.read(value, step.offset)));
+        steps
+            .iter()
+            .for_each(|step| out.integer(step.field.read(value, step.offset)));
     })
 }
 

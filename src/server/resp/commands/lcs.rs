@@ -52,7 +52,9 @@ fn options(call: &Call<'_, '_>) -> Result<Wanted, Failure> {
         at += 1;
     }
     if wanted.indexes && wanted.only_len {
-        return Err(fixed("ERR If you want both the length and indexes, please just use IDX."));
+        return Err(fixed(
+            "ERR If you want both the length and indexes, please just use IDX.",
+        ));
     }
     Ok(wanted)
 }
@@ -67,9 +69,14 @@ pub(crate) fn lcs(call: &mut Call<'_, '_>) -> Result<(), Failure> {
     let wanted = options(call)?;
     let value = |i: usize| values[i].as_deref().unwrap_or_default();
     let (a, b) = (value(0), value(1));
-    let cells = a.len().saturating_add(1).saturating_mul(b.len().saturating_add(1));
+    let cells = a
+        .len()
+        .saturating_add(1)
+        .saturating_mul(b.len().saturating_add(1));
     if cells > MOST_CELLS {
-        return Err(fixed("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"));
+        return Err(fixed(
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        ));
     }
     heavy(cells > HEAVY_CELLS, || solve(a, b, &wanted, call.out))
 }
@@ -77,8 +84,9 @@ pub(crate) fn lcs(call: &mut Call<'_, '_>) -> Result<(), Failure> {
 fn solve(a: &[u8], b: &[u8], wanted: &Wanted, out: &mut Replies) -> Result<(), Failure> {
     let width = b.len() + 1;
     let mut lens: Vec<u32> = Vec::new();
-    lens.try_reserve_exact(width * (a.len() + 1))
-        .map_err(|_| fixed("ERR Insufficient memory, failed allocating transient memory for LCS"))?;
+    lens.try_reserve_exact(width * (a.len() + 1)).map_err(|_| {
+        fixed("ERR Insufficient memory, failed allocating transient memory for LCS")
+    })?;
     lens.resize(width * (a.len() + 1), 0);
     for i in 1..=a.len() {
         for j in 1..=b.len() {
@@ -116,7 +124,9 @@ fn solve(a: &[u8], b: &[u8], wanted: &Wanted, out: &mut Replies) -> Result<(), F
                     });
                 }
             }
-            ends = open.as_ref().is_some_and(|found| found.a.0 == 0 || found.b.0 == 0);
+            ends = open
+                .as_ref()
+                .is_some_and(|found| found.a.0 == 0 || found.b.0 == 0);
             i -= 1;
             j -= 1;
         } else {

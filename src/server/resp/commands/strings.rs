@@ -6,8 +6,8 @@ use crate::engine::{Change, Event, Ttl};
 use crate::server::resp::call::{Call, heavy, is_string, owned};
 use crate::server::resp::expiry::{self, Unit};
 use crate::server::resp::failure::{Failure, SYNTAX, TOO_LONG, WRONG_TYPE, wrong_arity};
-use crate::server::resp::number::{Digits, NoSum, add_decimals, parse_i64};
 use crate::server::resp::failure::{NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW, failure, fixed};
+use crate::server::resp::number::{Digits, NoSum, add_decimals, parse_i64};
 
 type Done = Result<(), Failure>;
 
@@ -53,10 +53,18 @@ fn options(call: &Call<'_, '_>, from: usize, is_set: bool) -> Result<Options, Fa
             "nx" if is_set && options.condition != If::There => options.condition = If::Missing,
             "xx" if is_set && options.condition != If::Missing => options.condition = If::There,
             "get" if is_set => options.get = true,
-            "keepttl" if is_set && !options.persist && options.deadline.is_none() => options.keep_ttl = true,
-            "persist" if !is_set && !options.keep_ttl && options.deadline.is_none() => options.persist = true,
+            "keepttl" if is_set && !options.persist && options.deadline.is_none() => {
+                options.keep_ttl = true
+            }
+            "persist" if !is_set && !options.keep_ttl && options.deadline.is_none() => {
+                options.persist = true
+            }
             word @ ("ex" | "px" | "exat" | "pxat") if !has_expiry && more => {
-                let unit = if word.starts_with('e') { Unit::Seconds } else { Unit::Milliseconds };
+                let unit = if word.starts_with('e') {
+                    Unit::Seconds
+                } else {
+                    Unit::Milliseconds
+                };
                 at += 1;
                 options.deadline = Some((at, unit, word.len() == 4));
             }
@@ -77,14 +85,22 @@ impl Options {
         if number <= 0 {
             return Err(expiry::invalid(call.command.name));
         }
-        expiry::deadline(number, unit, is_absolute, call.keys.now(), call.command.name).map(Some)
+        expiry::deadline(
+            number,
+            unit,
+            is_absolute,
+            call.keys.now(),
+            call.command.name,
+        )
+        .map(Some)
     }
 }
 
 pub(crate) fn set(call: &mut Call<'_, '_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(2));
     if call.args.len() == 3 {
-        call.keys.set(call.keys.db, key, value, Ttl::Default, Event::Set)?;
+        call.keys
+            .set(call.keys.db, key, value, Ttl::Default, Event::Set)?;
         call.out.ok();
         return Ok(());
     }
@@ -141,7 +157,8 @@ fn set_for(call: &mut Call<'_, '_>, unit: Unit) -> Done {
         return Err(expiry::invalid(call.command.name));
     }
     let deadline = expiry::deadline(number, unit, false, call.keys.now(), call.command.name)?;
-    call.keys.set(call.keys.db, key, value, Ttl::At(deadline), Event::Set)?;
+    call.keys
+        .set(call.keys.db, key, value, Ttl::At(deadline), Event::Set)?;
     call.out.ok();
     Ok(())
 }
@@ -189,6 +206,12 @@ pub(crate) fn getdel(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn getex(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
     let options = options(call, 2, false)?;
+    if !call.keys.exists(call.keys.db, key)? {
+        // A deadline that is none is an error only where there is a key.
+        call.count(false);
+        call.out.null();
+        return Ok(());
+    }
     let deadline = options.deadline(call)?;
     let found = call.change_string(key, 0, None, |entry, out| {
         let Some(entry) = entry else {
@@ -259,7 +282,8 @@ fn check_pairs(call: &Call<'_, '_>) -> Done {
 fn set_pairs(call: &mut Call<'_, '_>) -> Done {
     let (args, db) = (call.args, call.keys.db);
     for at in (1..args.len()).step_by(2) {
-        call.keys.set(db, args.at(at), args.at(at + 1), Ttl::Default, Event::Set)?;
+        call.keys
+            .set(db, args.at(at), args.at(at + 1), Ttl::Default, Event::Set)?;
     }
     Ok(())
 }
@@ -293,14 +317,19 @@ pub(crate) fn incrby(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn decrby(call: &mut Call<'_, '_>) -> Done {
-    let delta = call.integer(2)?.checked_neg().ok_or(fixed("ERR decrement would overflow"))?;
+    let delta = call
+        .integer(2)?
+        .checked_neg()
+        .ok_or(fixed("ERR decrement would overflow"))?;
     add(call, delta)
 }
 
 pub(crate) fn incrbyfloat(call: &mut Call<'_, '_>) -> Done {
     let (key, delta) = (call.args.at(1), call.args.at(2));
     let sum = call.change_string(key, 64, Some(Event::IncrByFloat), |entry, _| {
-        let old = entry.as_ref().map_or(&b"0"[..], |entry| entry.value.as_slice());
+        let old = entry
+            .as_ref()
+            .map_or(&b"0"[..], |entry| entry.value.as_slice());
         let sum = add_decimals(old, delta).map_err(|why| match why {
             NoSum::First | NoSum::Second => NOT_A_FLOAT,
             NoSum::Overflow => fixed("ERR increment would produce NaN or Infinity"),
@@ -332,7 +361,9 @@ pub(crate) fn append(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn strlen(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
-    call.read_string(key, |entry, out| out.integer(entry.map_or(0, |entry| entry.value.len()) as i64))
+    call.read_string(key, |entry, out| {
+        out.integer(entry.map_or(0, |entry| entry.value.len()) as i64)
+    })
 }
 
 /// The part of `len` bytes from `start` to `end`, which count from the end where negative.
@@ -353,7 +384,9 @@ pub(crate) fn getrange(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
     let (start, end) = (call.integer(2)?, call.integer(3)?);
     call.read_string(key, |entry, out| {
-        let value = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+        let value = entry
+            .as_ref()
+            .map_or(&[][..], |entry| entry.value.as_slice());
         out.bulk(&value[part(start, end, value.len())]);
     })
 }
@@ -363,12 +396,16 @@ pub(crate) fn setrange(call: &mut Call<'_, '_>) -> Done {
     let offset = call.integer(2)?;
     let offset = usize::try_from(offset).map_err(|_| fixed("ERR offset is out of range"))?;
     let most = call.shared.config.limits.max_value;
-    let end = offset.checked_add(patch.len()).filter(|&end| patch.is_empty() || end <= most);
+    let end = offset
+        .checked_add(patch.len())
+        .filter(|&end| patch.is_empty() || end <= most);
     let room = call.rewrite_room(key, end.unwrap_or(0).min(most))?;
     let is_heavy = room > 1 << 20;
     let len = heavy(is_heavy, || {
         call.change_string(key, room, Some(Event::SetRange), |entry, _| {
-            let old = entry.as_ref().map_or(&[][..], |entry| entry.value.as_slice());
+            let old = entry
+                .as_ref()
+                .map_or(&[][..], |entry| entry.value.as_slice());
             if patch.is_empty() {
                 return Ok((Change::Keep, old.len()));
             }
@@ -383,7 +420,11 @@ pub(crate) fn setrange(call: &mut Call<'_, '_>) -> Done {
 }
 
 /// A copy of a value, of at least `len` bytes, with changes.
-pub(crate) fn rewritten(old: &[u8], len: usize, change: impl FnOnce(&mut [u8])) -> Result<Vec<u8>, Failure> {
+pub(crate) fn rewritten(
+    old: &[u8],
+    len: usize,
+    change: impl FnOnce(&mut [u8]),
+) -> Result<Vec<u8>, Failure> {
     let mut new = Vec::new();
     new.try_reserve_exact(old.len().max(len))
         .map_err(|_| failure("OOM not enough memory for the value"))?;
@@ -397,12 +438,16 @@ impl Call<'_, '_> {
     /// How long a value is that is about to be rewritten, or will be at least.
     pub(crate) fn rewrite_room(&mut self, key: &[u8], least: usize) -> Result<usize, Failure> {
         let db = self.keys.db;
-        self.keys.read(db, key, |entry| entry.map_or(0, |entry| entry.value.len()).max(least))
+        self.keys.read(db, key, |entry| {
+            entry.map_or(0, |entry| entry.value.len()).max(least)
+        })
     }
 
     /// What appending so much may take.
     fn append_room(&mut self, key: &[u8], tail: usize) -> Result<usize, Failure> {
         let db = self.keys.db;
-        self.keys.read(db, key, |entry| entry.map_or(tail, |entry| entry.value.room_to_append(tail)))
+        self.keys.read(db, key, |entry| {
+            entry.map_or(tail, |entry| entry.value.room_to_append(tail))
+        })
     }
 }

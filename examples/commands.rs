@@ -1,0 +1,5 @@
+//! Prints docs/commands.md.
+
+fn main() {
+    print!("{}", atbr::server::commands_document());
+}
