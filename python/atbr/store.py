@@ -441,7 +441,8 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
             escape: "backslash" reads \t, \n and \\ as a tab, a newline and a backslash.
 
         Raises:
-            LoadError: A row has no tab, is over the limits, or has a backslash that escapes nothing. Exactly the rows before it are in.
+            LoadError: A row has no tab, is over the limits, or has a backslash that escapes nothing.
+                Exactly the rows before it are in.
             OSError: The file cannot be read.
             KeyboardInterrupt: On Ctrl-C, within 100 ms; the first rows of the file are in.
 

@@ -155,7 +155,6 @@ impl PyServer {
                 idle_timeout: idle_timeout.map(milliseconds).transpose()?,
                 ..limits
             },
-            ..Config::default()
         };
         let (py, handle) = (store.py(), store.get());
         handle.check_open()?;

@@ -144,7 +144,8 @@ export class Histogram extends Chart {
     });
     const every = Math.ceil(this.columns.length / Math.max(2, Math.floor((this.width - LEFT) / 64)));
     this.columns.forEach(([bound], index) => {
-      if (index % every === 0) this.foot(LEFT + (index + 0.5) * width, "middle", this.unit(bound));
+      const middle = LEFT + (index + 0.5) * width;
+      if (index % every === 0 && middle < this.width - 20) this.foot(middle, "middle", this.unit(bound));
     });
   }
 

@@ -25,6 +25,7 @@ export class Live {
 
   gap() {
     this.curve.add(null);
+    put("throughput-now", "–");
   }
 
   show(stats, at = performance.now()) {
