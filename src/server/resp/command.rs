@@ -51,6 +51,9 @@ impl Flags {
     /// Not told to clients: belongs to the group of keyspace commands.
     pub(crate) const KEYSPACE: Flags = Flags(1 << 30);
 
+    /// Not told to clients: also locks keys of another database.
+    pub(crate) const OTHER_DB: Flags = Flags(1 << 31);
+
     pub(crate) const fn and(self, other: Flags) -> Flags {
         Flags(self.0 | other.0)
     }

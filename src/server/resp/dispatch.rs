@@ -125,7 +125,12 @@ pub(crate) fn dispatch(
         .store(row.index, Ordering::Relaxed);
     if let Some(failure) = refusal(shared, session, command, args) {
         shared.resp.counts.rejected(row.index);
-        refuse(shared, session, out, &failure);
+        if command.name == "exec" {
+            session.discard();
+            refuse(shared, session, out, &aborted(&failure));
+        } else {
+            refuse(shared, session, out, &failure);
+        }
         finish(session, out, mark);
         return Outcome::Done;
     }
@@ -151,6 +156,12 @@ pub(crate) fn dispatch(
     }
     finish(session, out, mark);
     Outcome::Done
+}
+
+/// What EXEC answers where it is refused itself.
+fn aborted(why: &Failure) -> Failure {
+    let why = why.0.strip_prefix(b"ERR ").unwrap_or(&why.0);
+    failure([&b"EXECABORT Transaction discarded because of: "[..], why].concat())
 }
 
 fn refuse(shared: &Shared, session: &mut Session, out: &mut Replies, failure: &Failure) {
@@ -236,7 +247,9 @@ fn run_free(
 ) {
     let command = row.command;
     let databases: &Arc<Databases> = &shared.databases;
-    if command.is(Flags::FAST) && (command.keys.is_empty() || command.has_one_key()) {
+    let takes_one_lock =
+        command.keys.is_empty() || command.has_one_key() && !command.is(Flags::OTHER_DB);
+    if command.is(Flags::FAST) && takes_one_lock {
         let keys = Keyspace::free(databases, session.db);
         run(shared, session, command, args, out, keys, false);
         return;

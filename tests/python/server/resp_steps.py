@@ -70,7 +70,8 @@ class Steps:
     def expiry(self) -> Args:
         kind = self.random.choice(["EX", "PX", "EXAT", "PXAT"])
         if kind.endswith("AT"):
-            return [self.case(kind), self.moment()]
+            moment = 33_177_117_420 if kind == "EXAT" else 33_177_117_420_000
+            return [self.case(kind), self.random.choice([moment, *SOON_OR_NEVER])]
         lifetime = self.random.choice([*FAR, *SOON_OR_NEVER])
         if kind == "PX" and isinstance(lifetime, int) and 0 < lifetime < 2**40:
             lifetime *= 1_000

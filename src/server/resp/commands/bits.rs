@@ -48,6 +48,9 @@ pub(crate) fn setbit(call: &mut Call<'_, '_>) -> Done {
                 .map_or(&[][..], |entry| entry.value.as_slice());
             let mask = 0x80 >> (offset % 8);
             let was = old.get(offset / 8).is_some_and(|byte| byte & mask != 0);
+            if was == on && offset / 8 < old.len() {
+                return Ok((Change::Keep, was));
+            }
             let new = rewritten(old, offset / 8 + 1, |value| {
                 let byte = &mut value[offset / 8];
                 *byte = if on { *byte | mask } else { *byte & !mask };

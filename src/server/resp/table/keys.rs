@@ -1,6 +1,6 @@
 //! Keys, whatever they hold, and whole databases.
 
-use super::bits::{DANGER, F, HEAVY, KEYSPACE, L, OOM, R, S, W, WHOLE};
+use super::bits::{DANGER, F, HEAVY, KEYSPACE, L, OOM, OTHER, R, S, W, WHOLE};
 use super::row;
 use crate::server::resp::command::{Access, Command, Keys, all_from, one};
 use crate::server::resp::commands::introspection::help;
@@ -129,7 +129,7 @@ pub(super) static COMMANDS: &[Command] = &[
     key(row(
         "move",
         3,
-        W | F,
+        W | F | OTHER,
         &[one(1, Access::Update)],
         keys::move_to,
     ))

@@ -95,6 +95,7 @@ mod bits {
     pub(super) const HEAVY: u32 = Flags::HEAVY.0;
     pub(super) const SUB: u32 = Flags::WHILE_SUBSCRIBED.0;
     pub(super) const CONN: u32 = Flags::CONNECTION.0;
+    pub(super) const OTHER: u32 = Flags::OTHER_DB.0;
     pub(super) const KEYSPACE: u32 = Flags::KEYSPACE.0;
 }
 
