@@ -142,7 +142,7 @@ fn add_request(out: &mut Vec<u8>, load: &Load, number: u64) {
 }
 
 /// Reads so many frames, none of them empty of a value.
-fn read_answers(socket: &mut TcpStream, count: usize, input: &mut Vec<u8>) -> std::io::Result<()> {
+fn read_answers(socket: &mut TcpStream, count: usize, input: &mut [u8]) -> std::io::Result<()> {
     let (mut left, mut start, mut end) = (count, 0, 0);
     while left > 0 {
         if end == input.len() {

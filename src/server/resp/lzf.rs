@@ -24,13 +24,13 @@ pub(crate) fn decompress(mut compressed: &[u8], len: usize) -> Option<Vec<u8>> {
             let (&low, rest) = compressed.split_first()?;
             compressed = rest;
             let back = (usize::from(control & 31) << 8 | usize::from(low)) + 1;
-            let mut from = text.len().checked_sub(back)?;
+            let from = text.len().checked_sub(back)?;
             if text.len() + copied + 2 > len {
                 return None;
             }
-            for _ in 0..copied + 2 {
+            // Byte by byte: what is copied may reach into what is being written.
+            for from in from..from + copied + 2 {
                 text.push(text[from]);
-                from += 1;
             }
         }
         if text.len() > len {

@@ -180,8 +180,9 @@ impl PubSub {
         } else {
             &tables.channels
         };
-        let matches = |name: &&Box<[u8]>| glob.is_none_or(|glob| glob.matches(name));
-        channels.keys().filter(matches).cloned().collect()
+        let matches = |name: &[u8]| glob.is_none_or(|glob| glob.matches(name));
+        let names = channels.keys().filter(|name| matches(name));
+        names.cloned().collect()
     }
 
     /// Listeners of a channel.

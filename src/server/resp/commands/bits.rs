@@ -194,7 +194,7 @@ fn find_bit(value: &[u8], first: usize, last: usize, wanted: bool) -> Option<usi
     let none = if wanted { 0 } else { 0xff };
     let mut at = first;
     while at <= last {
-        if at % 8 == 0 && value[at / 8] == none {
+        if at.is_multiple_of(8) && value[at / 8] == none {
             at += 8;
         } else if is_wanted(at) {
             return Some(at);

@@ -273,7 +273,7 @@ pub(crate) fn msetnx(call: &mut Call<'_, '_>) -> Done {
 }
 
 fn check_pairs(call: &Call<'_, '_>) -> Done {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return Err(wrong_arity(call.command.name));
     }
     Ok(())
