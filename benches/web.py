@@ -54,7 +54,7 @@ def serve_tornado(port: int) -> None:
 
     store = Store(entries(), keys=bytes, values=bytes)
 
-    class Get(tornado.web.RequestHandler):
+    class Get(tornado.web.RequestHandler):  # type: ignore[misc]
         def get(self, key: str) -> None:
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.write(store.get(key.encode(), b""))

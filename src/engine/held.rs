@@ -26,7 +26,7 @@ type Guard<'s> = RwLockWriteGuard<'s, Shard<Sparse>>;
 /// A shard of a store; sorts in the order of locking.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
-    /// The store's [`super::store::Inner::serial`].
+    /// The store's `Inner::serial`.
     store: u64,
     shard: u32,
 }

@@ -57,7 +57,7 @@ impl Default for Options {
 /// Whether to wait for a shard's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// [`Error::WouldBlock`] at once if another thread is in the way; nothing has happened then.
+    /// [`crate::Error::WouldBlock`] at once if another thread is in the way; nothing has happened then.
     Try,
     /// As long as it takes.
     Block,
@@ -168,7 +168,7 @@ impl Store {
     /// An empty store.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`crate::Error::OutOfMemory`].
     pub fn new(options: &Options) -> Result<Store> {
         let bits = options.limits.shard_bits(options.capacity);
         let placer = Placer::new(Hasher::new(options.hasher, options.seed), bits);
@@ -296,7 +296,7 @@ impl Store {
     /// expected. `f` must not call back into the store.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`].
+    /// [`crate::Error::WouldBlock`].
     #[inline]
     pub fn read<R>(
         &self,
@@ -330,7 +330,7 @@ impl Store {
     /// the value, to be asked again: then nothing is counted.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`]; nothing is counted then.
+    /// [`crate::Error::WouldBlock`]; nothing is counted then.
     #[inline]
     pub fn read_counted<R>(
         &self,
@@ -355,7 +355,7 @@ impl Store {
     /// Whether the key is there. O(1) expected.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`].
+    /// [`crate::Error::WouldBlock`].
     pub fn contains(&self, key: &[u8], wait: Wait) -> Result<bool> {
         let (cell, order) = self.place(key);
         Ok(cell.read(wait)?.contains(self.cx(), order, key))
@@ -364,7 +364,7 @@ impl Store {
     /// As [`Store::contains`], counted as by [`Store::read_counted`].
     ///
     /// # Errors
-    /// [`Error::WouldBlock`]; nothing is counted then.
+    /// [`crate::Error::WouldBlock`]; nothing is counted then.
     pub fn contains_counted(&self, key: &[u8], wait: Wait, detached: bool) -> Result<bool> {
         let (cell, order) = self.place(key);
         let shard = cell.read(wait)?;
@@ -376,7 +376,7 @@ impl Store {
     /// Milliseconds until a key's entry expires, inside None where it never does; None where the key is missing. O(1) expected.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`].
+    /// [`crate::Error::WouldBlock`].
     pub fn time_left(&self, key: &[u8], wait: Wait) -> Result<Option<Option<u64>>> {
         let (cell, order) = self.place(key);
         Ok(cell.read(wait)?.time_left(self.cx(), order, key))

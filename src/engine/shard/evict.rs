@@ -329,8 +329,8 @@ impl<T: Table> Shard<T> {
     /// Takes out a few entries that have expired; says whether there were any.
     pub(crate) fn expire_some(&mut self, cx: &Context) -> bool {
         let now = self.now(cx);
-        while self.next_due() <= now {
-            let swept = self.sweep(cx, now);
+        while self.wheel_due() <= now {
+            let swept = self.sweep_some(cx, now);
             if swept.expired > 0 || !swept.more {
                 return swept.expired > 0;
             }

@@ -283,10 +283,20 @@ impl<T: Table> Shard<T> {
         });
     }
 
-    /// When the wheel has to be looked at; `u64::MAX`: not at all.
+    /// When the sweeper has to look at the shard; `u64::MAX`: not at all, as where it is broken.
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {
-        let Some(expiring) = self.expiring.as_ref().filter(|_| !self.changing) else {
+        if self.changing {
+            u64::MAX
+        } else {
+            self.wheel_due()
+        }
+    }
+
+    /// When the wheel has to be looked at; `u64::MAX`: not at all.
+    #[inline]
+    pub(super) fn wheel_due(&self) -> u64 {
+        let Some(expiring) = &self.expiring else {
             return u64::MAX;
         };
         let due = |wheel: &Wheel| wheel.next_due().unwrap_or(u64::MAX);
@@ -302,7 +312,7 @@ impl<T: Table> Shard<T> {
         self.changing(|shard| shard.sweep_some(cx, now))
     }
 
-    fn sweep_some(&mut self, cx: &Context, now: u64) -> Swept {
+    pub(super) fn sweep_some(&mut self, cx: &Context, now: u64) -> Swept {
         let mut hashes = [0; AT_ONCE];
         let Some(expiring) = &mut self.expiring else {
             return self.compact_after_sweeping(cx);

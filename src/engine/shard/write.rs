@@ -465,7 +465,7 @@ impl<T: Table> Shard<T> {
     /// Whether something is due, so that copying what is left of a chunk is likely to be in vain: the sweeper compacts when it has
     /// taken out all. A store that is bounded cannot wait for it.
     fn sweeper_compacts(&self, cx: &Context) -> bool {
-        self.eviction.is_none() && cx.sweeps && self.next_due() <= cx.time.recently()
+        self.eviction.is_none() && cx.sweeps && self.wheel_due() <= cx.time.recently()
     }
 
     pub(super) fn evacuate(&mut self, cx: &Context, chunk: u32) -> Result<()> {

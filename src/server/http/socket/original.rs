@@ -1,4 +1,4 @@
-//! The sockets of 2012: a key for its value, "key<TAB>value", a file to load, a file to save to. The last three answer
+//! The sockets of 2012: a key for its value, `key<TAB>value`, a file to load, a file to save to. The last three answer
 //! nothing.
 
 use axum::body::Bytes;
