@@ -272,7 +272,12 @@ pub(crate) fn pause(call: &mut Call<'_, '_>) -> Done {
         (3, _) | (4, "all") => true,
         (4, "write") => false,
         (4, _) => return Err(fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(SYNTAX),
+        _ => {
+            let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
+            text.extend_from_slice(args.at(1));
+            text.extend_from_slice(b"'. Try CLIENT HELP.");
+            return Err(failure(text));
+        }
     };
     let timeout =
         parse_i64(args.at(2)).ok_or(fixed("ERR timeout is not an integer or out of range"))?;
@@ -343,6 +348,9 @@ pub(crate) fn unblock(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn tracking(call: &mut Call<'_, '_>) -> Done {
+    if call.args.len() > 3 {
+        return Err(SYNTAX);
+    }
     match call.word(2).as_str() {
         "off" => call.out.ok(),
         "on" => return Err(fixed("ERR client side caching is not supported")),
