@@ -9,12 +9,53 @@ from typing import NamedTuple
 
 KEYS = ["a", "b", "{t}c", "d", "e:1", "e:2", b"\x00\xff"]
 VALUES: list[bytes | str | int] = [
-    *["", "x", "hello world", "0", "1", "-1", "10", "3.5", "007", " 1", "1e3", "9223372036854775807"],
-    *["-9223372036854775808", "9223372036854775808", "nan", "inf", b"\xff\x00\x7f", b"\r\n", "foobar"],
+    *[
+        "",
+        "x",
+        "hello world",
+        "0",
+        "1",
+        "-1",
+        "10",
+        "3.5",
+        "007",
+        " 1",
+        "1e3",
+        "9223372036854775807",
+    ],
+    *[
+        "-9223372036854775808",
+        "9223372036854775808",
+        "nan",
+        "inf",
+        b"\xff\x00\x7f",
+        b"\r\n",
+        "foobar",
+    ],
     *["a" * 44, "a" * 45, "ab" * 40, bytes(range(256)), "z" * 5000],
 ]
 NUMBERS: list[bytes | str | int] = [
-    *[0, 1, -1, 2, 5, 7, 8, -8, 100, 1000, -100, "x", "", "1.5", "+1", 2**31, 2**63 - 1, -(2**63), 2**64],
+    *[
+        0,
+        1,
+        -1,
+        2,
+        5,
+        7,
+        8,
+        -8,
+        100,
+        1000,
+        -100,
+        "x",
+        "",
+        "1.5",
+        "+1",
+        2**31,
+        2**63 - 1,
+        -(2**63),
+        2**64,
+    ],
 ]
 SMALL: list[bytes | str | int] = [0, 1, -1, 2, 3, 7, 8, -2, -5, 20, 63, 100, -100, "x"]
 FAR = [1_000, 5_000, 100_000, 4_000_000_000]
@@ -89,7 +130,11 @@ class Steps:
         shown = [self.case(word) for word in name.split()]
         if self.random.random() < 0.02:
             # Too many or too few arguments.
-            args = step.args[:-1] if step.args and self.random.random() < 0.5 else [*step.args, "extra"]
+            args = (
+                step.args[:-1]
+                if step.args and self.random.random() < 0.5
+                else [*step.args, "extra"]
+            )
             step = Step(args, step.same)
         self.made.add(name)
         return Step([*shown, *step.args], step.same)
@@ -143,14 +188,24 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "DECRBY": lambda s: [s.key(), s.number()],
     "INCRBYFLOAT": lambda s: [
         s.key(),
-        s.random.choice(["0.1", "1e10", "-3.25", "x", "inf", "nan", "", "1e4000", " 1", "5", "1.0e-5"]),
+        s.random.choice(
+            ["0.1", "1e10", "-3.25", "x", "inf", "nan", "", "1e4000", " 1", "5", "1.0e-5"]
+        ),
     ],
     "APPEND": lambda s: [s.key(), s.value()],
     "STRLEN": lambda s: [s.key()],
     "GETRANGE": lambda s: [s.key(), s.small(), s.small()],
     "SUBSTR": lambda s: [s.key(), s.small(), s.small()],
-    "SETRANGE": lambda s: [s.key(), s.random.choice([0, 1, 5, 300, -1, "x", 2**29, 2**62]), s.value()],
-    "LCS": lambda s: [s.key(), s.key(), *s.some(["IDX"], ["LEN"], ["WITHMATCHLEN"], ["MINMATCHLEN", s.small()])],
+    "SETRANGE": lambda s: [
+        s.key(),
+        s.random.choice([0, 1, 5, 300, -1, "x", 2**29, 2**62]),
+        s.value(),
+    ],
+    "LCS": lambda s: [
+        s.key(),
+        s.key(),
+        *s.some(["IDX"], ["LEN"], ["WITHMATCHLEN"], ["MINMATCHLEN", s.small()]),
+    ],
     "SETBIT": lambda s: [
         s.key(),
         s.random.choice([0, 1, 7, 8, 100, 2000, -1, "x", 2**32]),
@@ -182,11 +237,19 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "PERSIST": lambda s: [s.key()],
     "RENAME": lambda s: [s.key(), s.key()],
     "RENAMENX": lambda s: [s.key(), s.key()],
-    "COPY": lambda s: [s.key(), s.key(), *s.some(["REPLACE"], ["DB", s.random.choice([0, 1, 2, 16, -1, "x"])])],
+    "COPY": lambda s: [
+        s.key(),
+        s.key(),
+        *s.some(["REPLACE"], ["DB", s.random.choice([0, 1, 2, 16, -1, "x"])]),
+    ],
     "MOVE": lambda s: [s.key(), s.random.choice([0, 1, 2, 16, -1, "x"])],
     "RANDOMKEY": lambda s: Step([], "in kind"),
-    "KEYS": lambda s: Step([s.random.choice(["*", "e:*", "?", "[ab]", "nothing", "[^a]", "\\a"])], "in any order"),
-    "SCAN": lambda s: Step([0, *s.some(["MATCH", "*"], ["COUNT", 10_000], ["TYPE", "string"])], "in kind"),
+    "KEYS": lambda s: Step(
+        [s.random.choice(["*", "e:*", "?", "[ab]", "nothing", "[^a]", "\\a"])], "in any order"
+    ),
+    "SCAN": lambda s: Step(
+        [0, *s.some(["MATCH", "*"], ["COUNT", 10_000], ["TYPE", "string"])], "in kind"
+    ),
     "DBSIZE": lambda s: [],
     "OBJECT ENCODING": lambda s: Step([s.key()], "in kind"),
     "OBJECT REFCOUNT": lambda s: Step([s.key()], "in kind"),
@@ -239,7 +302,9 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "LATENCY HISTORY": lambda s: ["command"],
     "LATENCY RESET": lambda s: [],
     "LATENCY HISTOGRAM": lambda s: Step([], "in kind"),
-    "CONFIG GET": lambda s: [s.random.choice(["save", "appendonly", "databases", "slowlog-max-len", "nothing"])],
+    "CONFIG GET": lambda s: [
+        s.random.choice(["save", "appendonly", "databases", "slowlog-max-len", "nothing"])
+    ],
     "CONFIG SET": lambda s: [
         s.random.choice(["slowlog-max-len", "nothing", "latency-monitor-threshold"]),
         s.random.choice([128, 0]),
@@ -247,9 +312,18 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "CONFIG RESETSTAT": lambda s: [],
     "COMMAND COUNT": lambda s: Step([], "in kind"),
     "COMMAND GETKEYS": lambda s: s.random.choice(
-        [["GET", "a"], ["MSET", "a", 1, "b", 2], ["PING"], ["nothing"], ["EVAL", "x", 2, "a", "b"], ["GET"]]
+        [
+            ["GET", "a"],
+            ["MSET", "a", 1, "b", 2],
+            ["PING"],
+            ["nothing"],
+            ["EVAL", "x", 2, "a", "b"],
+            ["GET"],
+        ]
     ),
-    "COMMAND GETKEYSANDFLAGS": lambda s: s.random.choice([["GET", "a"], ["RENAME", "a", "b"], ["SET", "a", 1]]),
+    "COMMAND GETKEYSANDFLAGS": lambda s: s.random.choice(
+        [["GET", "a"], ["RENAME", "a", "b"], ["SET", "a", 1]]
+    ),
     "COMMAND LIST": lambda s: Step([], "in kind"),
     "COMMAND INFO": lambda s: [s.random.choice(["get", "nothing", "mset", "del"])],
     "COMMAND DOCS": lambda s: Step(["nothing"], "exactly"),
@@ -285,8 +359,30 @@ UNLOCK = """
         return 1
     """
 """What redis-py's Lock sends to release a lock."""
-RARE = {"FLUSHALL", "FLUSHDB", "SWAPDB", "SELECT", "CLIENT LIST", "LATENCY HISTOGRAM", "COMMAND LIST", "INFO"}
-COMMON = ["SET", "SET", "GET", "APPEND", "EXPIRE", "MULTI", "EXEC", "EXEC", "WATCH", "COPY", "RENAME", "PUBLISH"]
+RARE = {
+    "FLUSHALL",
+    "FLUSHDB",
+    "SWAPDB",
+    "SELECT",
+    "CLIENT LIST",
+    "LATENCY HISTOGRAM",
+    "COMMAND LIST",
+    "INFO",
+}
+COMMON = [
+    "SET",
+    "SET",
+    "GET",
+    "APPEND",
+    "EXPIRE",
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "WATCH",
+    "COPY",
+    "RENAME",
+    "PUBLISH",
+]
 NAMES = [name for name in MAKERS for _ in range(1 if name in RARE else 4)] + [*COMMON] * 6
 
 

@@ -66,8 +66,10 @@ def test_strings_do_what_their_names_say(client: Client) -> None:
     assert client.setrange("k", 4, "z") == 5
     assert client.get("k") == b"vw\0\0z"
     assert client.incrbyfloat("f", "10.5") == 10.5
-    assert client.mset({"a": 1, "b": 2}) and client.mget("a", "b", "c") == [b"1", b"2", None]
-    assert not client.msetnx({"b": 3, "c": 4}) and not client.exists("c")
+    assert client.mset({"a": 1, "b": 2})
+    assert client.mget("a", "b", "c") == [b"1", b"2", None]
+    assert not client.msetnx({"b": 3, "c": 4})
+    assert not client.exists("c")
 
 
 def test_a_deadline_is_the_one_that_was_set(client: Client) -> None:
@@ -75,7 +77,8 @@ def test_a_deadline_is_the_one_that_was_set(client: Client) -> None:
     for deadline in (1_893_456_000_123, 9_000_000_000_000_000):
         assert client.pexpireat("k", deadline)
         assert client.execute_command("PEXPIRETIME", "k") == deadline
-    assert client.pexpireat("k", 1) and not client.exists("k")
+    assert client.pexpireat("k", 1)
+    assert not client.exists("k")
 
 
 def test_large_values_come_back_whole(client: Client) -> None:
@@ -90,7 +93,9 @@ def test_large_values_come_back_whole(client: Client) -> None:
     assert [len(value or b"") for value in pipeline.execute()] == [20 << 20, 1, 20 << 20, 0] * 2
 
 
-def test_exec_runs_nothing_where_a_watched_key_has_changed(client: Client, store: Store[bytes]) -> None:
+def test_exec_runs_nothing_where_a_watched_key_has_changed(
+    client: Client, store: Store[bytes]
+) -> None:
     client.set("k", "1")
     for change in (lambda: store.set("k", b"2"), lambda: client.flushall()):
         with client.pipeline() as pipeline:
@@ -126,7 +131,9 @@ def test_databases_are_apart_until_they_are_swapped(client: Client) -> None:
     client.execute_command("SWAPDB", 0, 5)
 
 
-def test_invariants_hold_under_transactions_of_several_clients(server: Server, client: Client) -> None:
+def test_invariants_hold_under_transactions_of_several_clients(
+    server: Server, client: Client
+) -> None:
     names = [f"account:{i}" for i in range(8)]
     client.mset(dict.fromkeys(names, 100))
     failures: list[object] = []
@@ -156,10 +163,15 @@ def test_messages_come_in_one_order_and_after_the_subscription(client: Client) -
     for listener in listeners:
         listener.subscribe("news")
         listener.psubscribe("n*")
-        assert [listener.get_message(timeout=30)["type"] for _ in range(2)] == ["subscribe", "psubscribe"]
+        assert [listener.get_message(timeout=30)["type"] for _ in range(2)] == [
+            "subscribe",
+            "psubscribe",
+        ]
     for i in range(200):
         assert client.publish("news", i) == 6
-    heard = [[listener.get_message(timeout=30)["data"] for _ in range(400)] for listener in listeners]
+    heard = [
+        [listener.get_message(timeout=30)["data"] for _ in range(400)] for listener in listeners
+    ]
     assert heard[0] == heard[1] == heard[2]
     for listener in listeners:
         listener.close()
@@ -175,7 +187,12 @@ def test_events_of_keys_are_told_once(client: Client, store: Store[bytes]) -> No
         store["from python"] = b"v"
         told = [listener.get_message(timeout=30) for _ in range(4)]
         names = sorted((message["channel"].split(b":")[1], message["data"]) for message in told)
-        assert names == [(b"expire", b"k"), (b"expired", b"k"), (b"set", b"from python"), (b"set", b"k")]
+        assert names == [
+            (b"expire", b"k"),
+            (b"expired", b"k"),
+            (b"set", b"from python"),
+            (b"set", b"k"),
+        ]
         assert listener.get_message(timeout=0.1) is None
         listener.close()
     finally:
@@ -234,8 +251,10 @@ def test_replies_are_left_out_where_asked(wire: Wire) -> None:
 
 def test_locks_of_redis_py_work(client: Client) -> None:
     lock = client.lock("lock", timeout=10)
-    assert lock.acquire() and not client.lock("lock").acquire(blocking=False)
-    assert lock.extend(5) and lock.reacquire()
+    assert lock.acquire()
+    assert not client.lock("lock").acquire(blocking=False)
+    assert lock.extend(5)
+    assert lock.reacquire()
     lock.release()
     assert not client.exists("lock")
     with pytest.raises(redis.ResponseError, match="scripting is not supported"):
@@ -243,7 +262,16 @@ def test_locks_of_redis_py_work(client: Client) -> None:
 
 
 def test_dumps_go_to_a_real_server_and_back(client: Client, tmp_path: Path) -> None:
-    values = [b"", b"x", b"12345", b"-7", b"2147483648", b"a" * 1000, bytes(range(256)) * 300, b"ab" * 5000]
+    values = [
+        b"",
+        b"x",
+        b"12345",
+        b"-7",
+        b"2147483648",
+        b"a" * 1000,
+        bytes(range(256)) * 300,
+        b"ab" * 5000,
+    ]
     with real_redis(tmp_path) as port, redis.Redis(port=port) as real:
         for i, value in enumerate(values):
             client.set(f"k{i}", value)
@@ -271,17 +299,37 @@ def test_keys_are_found_in_a_command_line(client: Client) -> None:
 
 
 def test_containers_help(wire: Wire) -> None:
-    for container in ("CLIENT", "CONFIG", "COMMAND", "MEMORY", "SLOWLOG", "LATENCY", "OBJECT", "PUBSUB", "SCRIPT"):
+    for container in (
+        "CLIENT",
+        "CONFIG",
+        "COMMAND",
+        "MEMORY",
+        "SLOWLOG",
+        "LATENCY",
+        "OBJECT",
+        "PUBSUB",
+        "SCRIPT",
+    ):
         reply = wire.call(container, "HELP")
-        assert reply.startswith(b"*") and container.encode() in reply
+        assert reply.startswith(b"*")
+        assert container.encode() in reply
 
 
 def test_info_names_what_monitoring_reads(client: Client) -> None:
     client.set("k", "v", ex=100)
     info = client.info("everything")
-    assert info["redis_version"].startswith("7.0.") and info["role"] == "master" and info["loading"] == 0
-    assert info["db0"]["keys"] == 1 and info["db0"]["expires"] == 1
-    assert {"used_memory", "connected_clients", "keyspace_hits", "expired_keys", "cmdstat_set"} <= set(info)
+    assert info["redis_version"].startswith("7.0.")
+    assert info["role"] == "master"
+    assert info["loading"] == 0
+    assert info["db0"]["keys"] == 1
+    assert info["db0"]["expires"] == 1
+    assert {
+        "used_memory",
+        "connected_clients",
+        "keyspace_hits",
+        "expired_keys",
+        "cmdstat_set",
+    } <= set(info)
 
 
 def test_a_command_is_understood_wherever_its_bytes_are_cut(server: Server) -> None:
@@ -295,7 +343,9 @@ def test_a_command_is_understood_wherever_its_bytes_are_cut(server: Server) -> N
             assert replies == [b"+OK\r\n", b"$4\r\na\r\nb\r\n", b":4\r\n"], cut
 
 
-def test_a_connection_that_is_cut_anywhere_leaves_the_server_well(server: Server, client: Client) -> None:
+def test_a_connection_that_is_cut_anywhere_leaves_the_server_well(
+    server: Server, client: Client
+) -> None:
     assert server.resp_port
     command = encode("MSET", "cut:a", "1", "cut:b", "2")
     for cut in range(len(command)):
@@ -314,7 +364,9 @@ def test_a_connection_that_is_cut_anywhere_leaves_the_server_well(server: Server
         b"PING\r\nHost: x\r\nSET crossed 1\r\n",
     ],
 )
-def test_requests_of_browsers_end_the_connection(server: Server, client: Client, request_: bytes) -> None:
+def test_requests_of_browsers_end_the_connection(
+    server: Server, client: Client, request_: bytes
+) -> None:
     assert server.resp_port
     with Wire(server.resp_port) as wire:
         wire.socket.sendall(request_)

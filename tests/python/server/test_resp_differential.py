@@ -30,7 +30,11 @@ class Pair:
         for args in (["FLUSHALL"], ["CONFIG", "SET", "notify-keyspace-events", "KEAn"]):
             assert [wire.call(*args) for wire in both] == [b"+OK\r\n"] * 2
         listener = self.connections[3]
-        for args in (["SUBSCRIBE", "news"], ["PSUBSCRIBE", "__key*", "news*"], ["SSUBSCRIBE", "news"]):
+        for args in (
+            ["SUBSCRIBE", "news"],
+            ["PSUBSCRIBE", "__key*", "news*"],
+            ["SSUBSCRIBE", "news"],
+        ):
             for wire in listener:
                 wire.send(*args)
         self.drain(Step(["SUBSCRIBE"]))
@@ -110,7 +114,9 @@ def run(ours: int, theirs: int, seed: int, resp3: bool, steps: int) -> Pair:
 
 
 @pytest.mark.parametrize("resp3", [False, True], ids=["resp2", "resp3"])
-def test_replies_are_the_bytes_of_a_real_server(atbr_port: int, redis_port: int, resp3: bool) -> None:
+def test_replies_are_the_bytes_of_a_real_server(
+    atbr_port: int, redis_port: int, resp3: bool
+) -> None:
     for seed in range(2):
         run(atbr_port, redis_port, seed, resp3, STEPS)
 
