@@ -146,7 +146,7 @@ def _set(s: Steps) -> Args:
 
 
 def _pairs(s: Steps) -> Args:
-    return [part for key in s.keys() for part in (key, s.value())]
+    return [part for key in s.keys() for part in (key, s.value())]  # noqa: SIM118
 
 
 def _bitfield(s: Steps) -> Args:
