@@ -51,7 +51,7 @@ class Redis:
     def pause(self) -> None:
         """Stop it, connections staying open."""
         if self.process:
-            self.process.send(signal.SIGSTOP)
+            self.process.pause()
 
     def go_on(self) -> None:
         """Undo `pause`."""
