@@ -34,8 +34,8 @@ lint: $(DEVELOPMENT) ## formatting, clippy, ruff, mypy, stubtest, clang-format, 
 	@tools/lint.sh
 
 .PHONY: rust-test
-rust-test: $(STAMPS)/venv.stamp ## the engine and the files, without Python
-	cargo test
+rust-test: $(STAMPS)/venv.stamp ## the engine, the files and the server, without Python
+	cargo test --features server
 	cargo test --features failpoints
 
 .PHONY: python-test

@@ -18,7 +18,7 @@ nightly() { cargo +nightly --version >/dev/null 2>&1 || lacks 'no nightly Rust (
 
 crate() {
   # Tests named child_... are run by other tests, in processes of their own.
-  cargo test --release -- --include-ignored --skip child_
+  cargo test --release --features server -- --include-ignored --skip child_
 }
 
 # These take over signals, limit threads or leave their process in the middle: the sanitizers' runtimes do so too.
@@ -33,7 +33,7 @@ sanitized() { # sanitized KIND FLAGS...: the tests, C++ included, under a saniti
   env "CARGO_TARGET_${upper}_RUSTFLAGS=-Zsanitizer=$kind $*" \
     "CXXFLAGS_$(tr - _ <<<"$target")=-fsanitize=$kind -g" \
     CARGO_TARGET_DIR="$work/target-$kind" PROPTEST_CASES=32 \
-    cargo +nightly test --target "$target" --lib --tests -- "${not_sanitized[@]}"
+    cargo +nightly test --target "$target" --features server --lib --tests -- "${not_sanitized[@]}"
 }
 
 address_sanitizer() { sanitized address; }
