@@ -29,6 +29,7 @@ mod bridge {
         fn bytes(self: &SparseTable) -> usize;
         fn prefetch_group(self: &SparseTable, position: u32);
         fn prefetch_slots(self: &SparseTable, position: u32);
+        fn prefetch_block(self: &SparseTable, position: u32);
     }
 }
 

@@ -107,4 +107,6 @@ impl Table for Reference {
     fn prefetch_group(&self, _position: u32) {}
 
     fn prefetch_slots(&self, _position: u32) {}
+
+    fn prefetch_block(&self, _position: u32) {}
 }

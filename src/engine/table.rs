@@ -82,6 +82,8 @@ pub(crate) trait Table: Sized + Send + Sync {
     fn prefetch_group(&self, position: u32);
     /// Asks for the cache lines that hold the slots at and after `position`.
     fn prefetch_slots(&self, position: u32);
+    /// Asks for the cache lines that putting a slot at `position` writes.
+    fn prefetch_block(&self, position: u32);
 }
 
 /// A [`Table`] over `google::sparsegroup`.
@@ -164,6 +166,11 @@ impl Table for Sparse {
     #[inline]
     fn prefetch_slots(&self, position: u32) {
         self.table().prefetch_slots(position);
+    }
+
+    #[inline]
+    fn prefetch_block(&self, position: u32) {
+        self.table().prefetch_block(position);
     }
 }
 

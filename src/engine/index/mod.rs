@@ -307,6 +307,14 @@ impl<T: Table> Index<T> {
         }
     }
 
+    /// Asks for what a new slot of an order hash is going to change; its group header should have arrived.
+    #[inline]
+    pub(crate) fn prefetch_block(&self, order: u32) {
+        if let Some((table, home)) = self.table_of(order) {
+            table.prefetch_block(home);
+        }
+    }
+
     /// Offset of the first slot with the tag of an order hash: in most cases its record.
     #[inline]
     pub(crate) fn first_candidate(&self, order: u32) -> Option<u32> {

@@ -203,6 +203,7 @@ impl<T: Table> Shard<T> {
 
     /// Writes a new key.
     fn insert(&mut self, cx: &Context, order: u32, key: &[u8], new: &New<'_>) -> Result<()> {
+        self.index.prefetch_block(order);
         // Evicts before anything else, because that works on the index and on the wheel.
         let queue = self.admit(cx, order)?;
         let inserted = self.arm(cx, new.deadline, Expiry::NEVER).and_then(|armed| {
