@@ -586,10 +586,11 @@ fn steps_over_databases_that_fail_are_not_begun_and_leave_no_lock() {
             let generation = databases.generation();
             failpoint::arm(Some(site));
             let outcome = act(&databases);
-            failpoint::disarm();
+            let reached = failpoint::disarm();
             match outcome {
-                // The end of a watch may be left to who looks at it next.
-                Ok(()) => assert_eq!(what, "watch"),
+                // The end of a watch may be left to who looks at it next; where keys are depends on the seed, and with it how
+                // much is allocated.
+                Ok(()) => assert!(what == "watch" || reached <= site, "{what}, site {site}"),
                 Err(Error::OutOfMemory) => assert_eq!(databases.generation(), generation),
                 Err(error) => panic!("{what}, site {site}: {error}"),
             }
