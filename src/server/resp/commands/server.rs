@@ -101,8 +101,7 @@ pub(crate) fn shutdown(call: &mut Call<'_, '_>) -> Done {
             .map_err(|_| fixed("ERR Errors trying to SHUTDOWN. Check logs."))?;
     }
     call.session.ends = true;
-    call.shared.shutdown.begin();
-    call.shared.resp.clients.wake_all();
+    call.shared.begin_shutdown();
     Ok(())
 }
 
