@@ -20,12 +20,13 @@ REASONS = {
         s(add|card|diff|diffstore|inter|intercard|interstore|ismember|members|mismember|move|rem|scan|scan_iter)
         |s(pop|randmember)(_multi_value)?|sunion(store)?|scan_type|sort_issue_924""",
     "no sorted sets": r"""
-        z\w+|bz\w+|geo\w+|floating_point_encoding|pipeline""",
-    "no streams": r"x\w+|async_xread\w+",
+        (z|bz|geo)(?!\w+(_params$|_units$|_negative|_errors|_notation))\w+|zrange_params|geo(dist|radius)_units
+        |floating_point_encoding|pipeline""",
+    "no streams": r"x(?!\w+(_negative|_validation))\w+|async_xread\w+",
     "no HyperLogLog": r"pfadd|pfcount|pfmerge",
     "fewer commands than 300, for want of those types": "command_list|command_getkeysandflags",
     "no users but the default one": r"""
-        acl_(dryrun|deluser|getuser_setuser|list|log|setuser_\w+)|client_kill_filter_by_user""",
+        acl_(dryrun|deluser|genpass|getuser_setuser|list|log|setuser_\w+)|client_kill_filter_by_user""",
     "the password is a file's, not CONFIG's": "auth",
     "the bound on memory is the store's, not CONFIG's": "config_set_multi_params",
     "no tracking of keys for caches of clients": "client_tracking",

@@ -456,7 +456,11 @@ pub(crate) fn wait(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn lolwut(call: &mut Call<'_, '_>) -> Done {
-    call.out
-        .verbatim(format!("atbr ver. {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+    let text = format!(
+        "atbr {}\nRedis ver. {}\n",
+        env!("CARGO_PKG_VERSION"),
+        info::REDIS_VERSION
+    );
+    call.out.verbatim(text.as_bytes());
     Ok(())
 }
