@@ -26,8 +26,7 @@ REASONS = {
     "no HyperLogLog": r"pfadd|pfcount|pfmerge",
     "fewer commands than 300, for want of those types": "command_list|command_getkeysandflags",
     "no users but the default one": r"""
-        acl_(dryrun|deluser|genpass|getuser_setuser|list|log|setuser_\w+)|client_kill_filter_by_user""",
-    "the password is a file's, not CONFIG's": "auth",
+        acl_(dryrun|deluser|genpass|getuser_setuser|list|log|setuser_\w+)|auth|client_kill_filter_by_user""",
     "the bound on memory is the store's, not CONFIG's": "config_set_multi_params",
     "no tracking of keys for caches of clients": "client_tracking",
     "no scripts": "lua_script",
