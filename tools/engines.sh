@@ -48,7 +48,7 @@ if asked_for redis-py && [ ! -f "$tests/complete" ]; then
   if "${pip[@]}" download --no-binary :all: --no-deps --dest "$tests" "redis==$redis_py" >&2 &&
     "${pip[@]}" install --no-deps --target "$tests/plugins" 'pytest-asyncio==1.5.0' 'pytest-timeout==2.4.0' >&2; then
     tar xzf "$tests/redis-$redis_py.tar.gz" -C "$tests" --strip-components 1 \
-      "redis-$redis_py/tests" "redis-$redis_py/pyproject.toml"
+      "redis-$redis_py/redis" "redis-$redis_py/tests" "redis-$redis_py/pyproject.toml"
     touch "$tests/complete"
   else
     printf "atbr: redis-py's tests cannot be fetched, they are left out\n" >&2
