@@ -49,7 +49,7 @@ doctest: $(DEVELOPMENT) ## the examples of README.md, docs/ and the docstrings
 
 .PHONY: deep
 deep: $(DEVELOPMENT) ## long tests: clusters, sanitizers, valgrind, fuzzing, every CPython, free threading
-	@tools/engines.sh cassandra
+	@tools/engines.sh cassandra redis-py
 	tools/deep.sh
 
 .PHONY: bench

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs what tests run against: engines.sh [cassandra] [browser]
-# PostgreSQL, Redis and Chromium come from the system's packages, Cassandra's jars by Maven into ~/.cache/atbr.
+# Installs what tests run against: engines.sh [cassandra] [browser] [redis-py]
+# PostgreSQL, Redis and Chromium come from the system's packages; into ~/.cache/atbr go Cassandra's jars, by Maven, and
+# redis-py's own tests, from its source distribution, with the plugins of pytest that they need.
 set -euo pipefail
 
 version=5.0.9
+redis_py=8.1.0
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/atbr
 wanted=$*
 missing=()
@@ -34,6 +36,23 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+tests=$cache/redis-py-$redis_py
+if asked_for redis-py && [ ! -f "$tests/complete" ]; then
+  printf 'atbr: fetching the tests of redis-py %s\n' "$redis_py"
+  rm -rf "$tests"
+  mkdir -p "$tests"
+  pip=("${VENV:-.venv}/bin/python" -m pip --quiet --disable-pip-version-check)
+  # Without the network these tests are left out, with that reason.
+  if "${pip[@]}" download --no-binary :all: --no-deps --dest "$tests" "redis==$redis_py" >&2 &&
+    "${pip[@]}" install --no-deps --target "$tests/plugins" 'pytest-asyncio==1.5.0' 'pytest-timeout==2.4.0' >&2; then
+    tar xzf "$tests/redis-$redis_py.tar.gz" -C "$tests" --strip-components 1 \
+      "redis-$redis_py/redis" "redis-$redis_py/tests" "redis-$redis_py/pyproject.toml"
+    touch "$tests/complete"
+  else
+    printf "atbr: redis-py's tests cannot be fetched, they are left out\n" >&2
+  fi
 fi
 
 jars=$cache/cassandra-$version

@@ -152,7 +152,7 @@ impl Server {
 
     /// Stops listening, and asks every connection to end after what it is doing.
     pub fn begin_shutdown(&self) {
-        self.shared.shutdown.begin();
+        self.shared.begin_shutdown();
     }
 
     /// Whether a shutdown was asked for, by [`Server::begin_shutdown`] or by a client.
@@ -174,7 +174,7 @@ impl Server {
         let Some(runtime) = self.runtime.take() else {
             return true;
         };
-        self.shared.shutdown.begin();
+        self.shared.begin_shutdown();
         let deadline = Instant::now() + timeout;
         let drained = self.shared.connections.wait_until_none(deadline);
         runtime.shutdown_timeout(Duration::from_millis(500));

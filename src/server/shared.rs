@@ -80,4 +80,10 @@ impl Shared {
             started_unix: since_1970.as_millis() as u64,
         })
     }
+
+    /// Asks everybody to end; who waits for a client's bytes is woken to see it.
+    pub(crate) fn begin_shutdown(&self) {
+        self.shutdown.begin();
+        self.resp.clients.wake_all();
+    }
 }

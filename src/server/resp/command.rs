@@ -36,6 +36,8 @@ impl Flags {
     pub(crate) const NO_ASYNC_LOADING: Flags = Flags(1 << 17);
     /// Not told to clients: waits with writes while these are paused.
     pub(crate) const MAY_REPLICATE: Flags = Flags(1 << 18);
+    /// Not told to clients: as quick as those that they are told are fast.
+    pub(crate) const QUICK: Flags = Flags(1 << 19);
     /// Not told to clients: belongs to the group of dangerous commands.
     pub(crate) const DANGEROUS: Flags = Flags(1 << 24);
     /// Not told to clients: reads or writes whole databases.

@@ -249,13 +249,20 @@ fn run_free(
     let databases: &Arc<Databases> = &shared.databases;
     let takes_one_lock =
         command.keys.is_empty() || command.has_one_key() && !command.is(Flags::OTHER_DB);
-    if command.is(Flags::FAST) && takes_one_lock {
+    let run_here = |session: &mut Session, out: &mut Replies| {
         let keys = Keyspace::free(databases, session.db);
         run(shared, session, command, args, out, keys, false);
-        return;
+    };
+    let is_quick = command.is(Flags::FAST.and(Flags::QUICK)) && takes_one_lock;
+    if is_quick && !shared.resp.settings.times_all() {
+        return run_here(session, out);
     }
     let start = Instant::now();
-    run_slow(shared, session, command, args, out);
+    if takes_one_lock && !command.is(Flags::HEAVY) {
+        run_here(session, out);
+    } else {
+        run_slow(shared, session, command, args, out);
+    }
     let took = start.elapsed();
     shared
         .resp

@@ -184,7 +184,6 @@ pub(crate) fn spawn_housekeeping(runtime: &Runtime, shared: &Arc<Shared>) {
             look_after(&shared);
         }
     });
-    // Woken at once, wherever the shutdown was asked for.
 }
 
 /// Ends connections that wait too long, and wakes all where there is news for all.

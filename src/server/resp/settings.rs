@@ -45,6 +45,12 @@ impl Settings {
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
+    /// Whether even a quick command may take long enough for the slow log, so that it has to be timed.
+    #[inline]
+    pub(crate) fn times_all(&self) -> bool {
+        (0..1_000).contains(&self.slowlog_slower_than.load(Ordering::Relaxed))
+    }
+
     fn number(&self, name: &str) -> i64 {
         match name {
             "slowlog-log-slower-than" => self.slowlog_slower_than.load(Ordering::Relaxed),

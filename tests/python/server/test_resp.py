@@ -202,7 +202,7 @@ def test_events_of_keys_are_told_once(client: Client, store: Store[bytes]) -> No
 def test_a_monitor_sees_commands_and_no_secret(server: Server, wire: Wire, client: Client) -> None:
     assert wire.call("MONITOR") == b"+OK\r\n"
     client.set("k\n", "v")
-    with pytest.raises(redis.ResponseError):
+    with pytest.raises(redis.AuthenticationError):
         client.execute_command("AUTH", "user", "hunter2")
     assert b'"SET" "k\\n" "v"' in wire.until(b'"SET"')
     assert b"hunter2" not in wire.until(b'"AUTH"')
@@ -292,7 +292,9 @@ def test_scan_finds_every_key_once(client: Client) -> None:
 
 
 def test_keys_are_found_in_a_command_line(client: Client) -> None:
-    assert client.command_getkeys("BITOP", "AND", "to", "a", "b") == [b"to", b"a", b"b"]
+    found = client.command_getkeys("BITOP", "AND", "to", "a", "b")
+    # In version 2 redis-py returns texts.
+    assert [key if isinstance(key, bytes) else key.encode() for key in found] == [b"to", b"a", b"b"]
     assert client.command_count() == len(client.command_list()) or client.command_count() > 100
     docs = client.execute_command("COMMAND DOCS", "get", "client")
     assert docs
@@ -402,6 +404,16 @@ def test_strangers_may_do_nothing_but_authenticate() -> None:
             for _ in range(20):
                 wire.send("AUTH", "wrong")
             assert b"too many failed attempts" in wire.ends()
+
+
+def test_clients_that_say_nothing_leave_when_it_ends() -> None:
+    with Store().serve(http=None) as server:
+        assert server.resp_port
+        with Wire(server.resp_port) as idle, Wire(server.resp_port) as listener:
+            assert idle.call("PING") == b"+PONG\r\n"
+            assert listener.call("SUBSCRIBE", "news").startswith(b"*3")
+            assert server.close(60)
+            assert idle.ends() == listener.ends() == b""
 
 
 def test_a_reader_that_takes_nothing_holds_little(server: Server, client: Client) -> None:

@@ -419,6 +419,24 @@ def test_requests_that_have_begun_are_answered_at_the_end() -> None:
         assert serve.wait() == 0
 
 
+def test_redis_clients_that_say_nothing_leave_at_once() -> None:
+    with Serve("--drain", "50") as serve:
+        address = ("127.0.0.1", serve.port("redis"))
+        with (
+            socket.create_connection(address, 60) as idle,
+            socket.create_connection(address) as half,
+        ):
+            idle.sendall(b"PING\r\n")
+            assert idle.recv(100) == b"+PONG\r\n"
+            half.sendall(b"PING\r\n*2\r\n$3\r\nGET\r\n")
+            assert half.recv(100) == b"+PONG\r\n"
+            since = time.monotonic()
+            assert serve.end() == 0
+            assert idle.recv(100) == half.recv(100) == b""
+            # Far less than the drain: nobody had to be cut.
+            assert time.monotonic() - since < 25
+
+
 def test_a_client_that_lingers_is_cut_after_the_drain() -> None:
     with Serve("--drain", "0.2") as serve:
         with socket.create_connection(("127.0.0.1", serve.port("http")), 60) as client:

@@ -111,7 +111,11 @@ fn write_info(out: &mut Replies, command: &Command) {
     out.set(tips.len());
     tips.iter().for_each(|tip| out.text(tip));
     write_key_specs(out, command);
-    out.array(command.subcommands.len());
+    match command.subcommands.len() {
+        // As Redis has it: what is empty is a set.
+        0 => out.set(0),
+        some => out.array(some),
+    }
     command
         .subcommands
         .iter()
@@ -119,7 +123,7 @@ fn write_info(out: &mut Replies, command: &Command) {
 }
 
 fn write_key_specs(out: &mut Replies, command: &Command) {
-    out.array(command.keys.len());
+    out.set(command.keys.len());
     for keys in command.keys {
         let (access, begin) = match *keys {
             Keys::Range { first, access, .. } => (access, first),

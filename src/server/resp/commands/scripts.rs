@@ -151,26 +151,22 @@ fn check_numkeys(call: &Call<'_, '_>) -> Done {
 fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
     const ARGUMENTS: Failure =
         fixed("ERR the script was called with other keys and arguments than it needs");
-    let needed = match action {
-        Action::Release => 1,
-        Action::Extend => 3,
-        Action::Reacquire | Action::Add | Action::Acquire => 2,
-    };
-    if call.integer(2)? != 1 || call.args.len() < 4 + needed {
+    let keys = call.integer(2)? as usize;
+    if keys == 0 {
         return Err(ARGUMENTS);
     }
     let (db, key) = (call.keys.db, call.args.at(3));
-    let argument = |i: usize| call.args.at(4 + i);
-    let token = argument(0);
-    let (millis, extends) = match action {
-        Action::Release => (0, false),
-        _ => (
-            parse_i64(argument(1)).ok_or(ARGUMENTS)?,
-            action == Action::Add || action == Action::Extend && argument(2) == b"0",
-        ),
+    let arguments = call.args.from(3 + keys);
+    let token = (arguments.len() > 0).then(|| arguments.at(0));
+    let millis = || parse_i64(arguments.at(1)).ok_or(ARGUMENTS);
+    let extends = match action {
+        Action::Add => true,
+        Action::Extend => arguments.at(2) == b"0",
+        _ => false,
     };
     let now = call.keys.now();
     if action == Action::Acquire {
+        let (token, millis) = (token.ok_or(ARGUMENTS)?, millis()?);
         if millis <= 0 {
             return Err(expiry::invalid("set"));
         }
@@ -196,7 +192,7 @@ fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
         if !crate::server::resp::call::is_string(&entry) {
             return Err(WRONG_TYPE);
         }
-        if entry.value.as_slice() != token {
+        if token != Some(entry.value.as_slice()) {
             return Ok((Change::Keep, 0));
         }
         if action == Action::Release {
@@ -209,7 +205,7 @@ fn run(call: &mut Call<'_, '_>, action: Action) -> Done {
             _ => 0,
         };
         let sum = (left as i64)
-            .checked_add(millis)
+            .checked_add(millis()?)
             .ok_or_else(|| expiry::invalid("pexpire"))?;
         let deadline = expiry::deadline(sum, Unit::Milliseconds, false, now, "pexpire")?;
         Ok((Change::Expire(Ttl::At(deadline)), 1))

@@ -101,8 +101,7 @@ pub(crate) fn shutdown(call: &mut Call<'_, '_>) -> Done {
             .map_err(|_| fixed("ERR Errors trying to SHUTDOWN. Check logs."))?;
     }
     call.session.ends = true;
-    call.shared.shutdown.begin();
-    call.shared.resp.clients.wake_all();
+    call.shared.begin_shutdown();
     Ok(())
 }
 
@@ -457,7 +456,11 @@ pub(crate) fn wait(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn lolwut(call: &mut Call<'_, '_>) -> Done {
-    call.out
-        .verbatim(format!("atbr ver. {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+    let text = format!(
+        "atbr {}\nRedis ver. {}\n",
+        env!("CARGO_PKG_VERSION"),
+        info::REDIS_VERSION
+    );
+    call.out.verbatim(text.as_bytes());
     Ok(())
 }

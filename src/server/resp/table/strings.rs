@@ -1,6 +1,6 @@
 //! Strings and bitmaps.
 
-use super::bits::{F, HEAVY, OOM, R, W};
+use super::bits::{F, HEAVY, OOM, QUICK, R, W};
 use super::row;
 use crate::server::resp::command::{Access, Command, Keys, all_from, one};
 use crate::server::resp::commands::{bits, lcs, strings};
@@ -37,7 +37,7 @@ pub(super) static COMMANDS: &[Command] = &[
     string(row(
         "set",
         -3,
-        W | OOM,
+        W | OOM | QUICK,
         &[one(1, Access::ReadModify)],
         strings::set,
     ))
@@ -77,10 +77,16 @@ pub(super) static COMMANDS: &[Command] = &[
         .takes_time("O(N) for N keys"),
     string(row("setnx", 3, W | OOM | F, INSERT, strings::setnx))
         .since("1.0.0", "Sets a string, if its key is not there."),
-    string(row("setex", 4, W | OOM, OVERWRITE, strings::setex))
+    string(row("setex", 4, W | OOM | QUICK, OVERWRITE, strings::setex))
         .since("2.0.0", "Sets a string for so many seconds."),
-    string(row("psetex", 4, W | OOM, OVERWRITE, strings::psetex))
-        .since("2.6.0", "Sets a string for so many milliseconds."),
+    string(row(
+        "psetex",
+        4,
+        W | OOM | QUICK,
+        OVERWRITE,
+        strings::psetex,
+    ))
+    .since("2.6.0", "Sets a string for so many milliseconds."),
     string(row("incr", 2, W | OOM | F, UPDATE, strings::incr))
         .since("1.0.0", "Adds one to an integer."),
     string(row("incrby", 3, W | OOM | F, UPDATE, strings::incrby))
