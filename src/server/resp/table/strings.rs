@@ -79,8 +79,14 @@ pub(super) static COMMANDS: &[Command] = &[
         .since("1.0.0", "Sets a string, if its key is not there."),
     string(row("setex", 4, W | OOM | QUICK, OVERWRITE, strings::setex))
         .since("2.0.0", "Sets a string for so many seconds."),
-    string(row("psetex", 4, W | OOM | QUICK, OVERWRITE, strings::psetex))
-        .since("2.6.0", "Sets a string for so many milliseconds."),
+    string(row(
+        "psetex",
+        4,
+        W | OOM | QUICK,
+        OVERWRITE,
+        strings::psetex,
+    ))
+    .since("2.6.0", "Sets a string for so many milliseconds."),
     string(row("incr", 2, W | OOM | F, UPDATE, strings::incr))
         .since("1.0.0", "Adds one to an integer."),
     string(row("incrby", 3, W | OOM | F, UPDATE, strings::incrby))
