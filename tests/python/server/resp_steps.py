@@ -135,7 +135,9 @@ class Steps:
                 if step.args and self.random.random() < 0.5
                 else [*step.args, "extra"]
             )
-            step = Step(args, step.same)
+            # Without names these tell of all commands, and the servers have not the same.
+            tells_all = name in ("COMMAND INFO", "COMMAND DOCS") and not args
+            step = Step(args, "in kind" if tells_all else step.same)
         self.made.add(name)
         return Step([*shown, *step.args], step.same)
 
