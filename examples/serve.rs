@@ -1,5 +1,5 @@
 //! A server for tests and load generators: `serve [--resp PORT] [--http PORT] [--debug] [--max-bytes N] [--data-dir DIR]
-//! [--password P] [--stall-seconds N] [--max-buffers N] [--readonly]`. Prints its ports in one line, and serves until its
+//! [--password P] [--stall-seconds N] [--max-buffers N] [--readonly] [--threads N]`. Prints its ports in one line, and serves until its
 //! input ends.
 
 use std::io::Read;
@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--resp" => config.resp = Some(value()?.parse()?),
             "--http" => config.http = Some(value()?.parse()?),
             "--debug" => config.debug_commands = true,
+            "--threads" => config.threads = value()?.parse()?,
             "--readonly" => config.readonly = true,
             "--disable" => config.disabled_commands.push(value()?),
             "--max-bytes" => limits.bytes = value()?.parse()?,

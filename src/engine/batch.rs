@@ -18,6 +18,8 @@ use crate::{Result, limits};
 
 /// Keys whose cache misses overlap.
 const AT_ONCE: usize = 32;
+/// Entries of a shard that a processor's cache is likely to hold.
+const FEW_ENTRIES: u64 = 512;
 
 enum Entry {
     Missing,
@@ -98,8 +100,41 @@ impl Store {
     }
 
     fn get_few(&self, keys: &[&[u8]], out: &mut Batch) -> Result<()> {
-        let mut guards: [Option<Guard<'_>>; AT_ONCE] = [const { None }; AT_ONCE];
+        let mut guards = [const { None }; AT_ONCE];
         let mut orders = [0; AT_ONCE];
+        self.ask_for(keys, &mut guards, &mut orders);
+        for i in 0..keys.len() {
+            // Pushed before the guard goes: the value is the shard's.
+            match &guards[i] {
+                Some(shard) => out.push(shard.get(self.cx(), orders[i], keys[i]))?,
+                None => {
+                    guards.iter_mut().skip(i).for_each(|guard| *guard = None);
+                    return self.get_slowly(&keys[i..], out);
+                }
+            }
+            guards[i] = None;
+        }
+        Ok(())
+    }
+
+    /// Asks for the cache lines that look-ups and writes of keys read, up to 32 of them, so that the misses of what follows overlap.
+    /// Changes nothing, and does nothing in a small store.
+    pub(super) fn prefetch(&self, keys: &[&[u8]]) {
+        let keys = &keys[..keys.len().min(AT_ONCE)];
+        let is_small = |key: &&[u8]| self.place(key).0.entries() < FEW_ENTRIES;
+        if !keys.first().is_none_or(is_small) {
+            self.ask_for(keys, &mut [const { None }; AT_ONCE], &mut [0; AT_ONCE]);
+        }
+    }
+
+    /// Takes the locks that are free, and asks for what look-ups will read. `keys` are at most [`AT_ONCE`].
+    #[inline]
+    fn ask_for<'s>(
+        &'s self,
+        keys: &[&[u8]],
+        guards: &mut [Option<Guard<'s>>; AT_ONCE],
+        orders: &mut [u32; AT_ONCE],
+    ) {
         // Locks that are not free at once are not waited for while others are held: a writer may hold one
         // and wait for another.
         for (i, key) in keys.iter().enumerate() {
@@ -118,18 +153,6 @@ impl Store {
         (0..keys.len())
             .filter_map(held)
             .for_each(|(shard, order)| shard.prefetch_record(order));
-        for i in 0..keys.len() {
-            // Pushed before the guard goes: the value is the shard's.
-            match &guards[i] {
-                Some(shard) => out.push(shard.get(self.cx(), orders[i], keys[i]))?,
-                None => {
-                    guards.iter_mut().skip(i).for_each(|guard| *guard = None);
-                    return self.get_slowly(&keys[i..], out);
-                }
-            }
-            guards[i] = None;
-        }
-        Ok(())
     }
 
     /// One by one, waiting for each lock while no other is held.

@@ -204,6 +204,14 @@ impl Databases {
         }
     }
 
+    /// Asks for the cache lines that [`Databases::read`] and writes of these keys will read, so that their misses overlap. At most the
+    /// first 32 keys are looked at.
+    pub fn prefetch(&self, db: u8, keys: &[&[u8]]) {
+        if let Ok(Some(store)) = self.store(db) {
+            store.prefetch(keys);
+        }
+    }
+
     /// Exchanges two databases, as one step for everybody else. Watches of keys that are in either are dirty. O(shards).
     ///
     /// # Errors

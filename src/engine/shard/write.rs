@@ -17,6 +17,8 @@ struct New<'v> {
     deadline: u64,
     kind: Kind,
     event: Event,
+    /// The deadline is the one that the entry had.
+    keeps_deadline: bool,
 }
 
 /// A key's entry, as a write finds it.
@@ -91,6 +93,7 @@ impl<T: Table> Shard<T> {
                 deadline,
                 kind: Kind::STRING,
                 event,
+                keeps_deadline: false,
             };
             shard.put(cx, order, key, new, &old)
         })?;
@@ -128,6 +131,7 @@ impl<T: Table> Shard<T> {
                 deadline: 0,
                 kind,
                 event: Event::Set,
+                keeps_deadline: false,
             };
             shard.put(cx, order, key, new, &old)
         })
@@ -195,7 +199,7 @@ impl<T: Table> Shard<T> {
                 observers.tell(order, key, Event::New);
             }
             observers.tell(order, key, new.event);
-            if new.event == Event::Set && new.deadline != 0 {
+            if new.event == Event::Set && new.deadline != 0 && !new.keeps_deadline {
                 observers.tell(order, key, Event::Expire);
             }
         }
@@ -343,6 +347,7 @@ impl<T: Table> Shard<T> {
             Change::Set(value, ttl) => (Some(&**value), Some(*ttl)),
         };
         limits::check_value(value.map_or(0, <[u8]>::len))?;
+        let keeps_deadline = ttl.is_none() && old.live;
         let deadline = match ttl {
             None if old.live => old.expiry.deadline,
             ttl => self.deadline(cx, ttl.unwrap_or_default())?,
@@ -359,6 +364,7 @@ impl<T: Table> Shard<T> {
                     deadline,
                     kind: Kind::STRING,
                     event,
+                    keeps_deadline,
                 };
                 self.put(cx, order, key, new, old)
             }
@@ -396,6 +402,7 @@ impl<T: Table> Shard<T> {
             deadline: old.expiry.deadline,
             kind: old.kind,
             event,
+            keeps_deadline: true,
         };
         self.put(cx, order, key, new, old)
     }
@@ -431,6 +438,7 @@ impl<T: Table> Shard<T> {
                 deadline,
                 kind: old.kind,
                 event,
+                keeps_deadline: false,
             };
             return self.put(cx, order, key, new, old);
         } else {

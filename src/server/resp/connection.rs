@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use super::clients::Client;
 use super::dispatch::{Outcome, dispatch};
-use super::parser::{Allowed, Parsed, Parser};
+use super::parser::{Allowed, Parsed, Parser, keys_ahead};
 use super::reply::Replies;
 use super::session::Session;
 use crate::server::stats::Stats;
@@ -27,6 +27,8 @@ const READ: usize = 64 << 10;
 /// From so many unsent bytes on a connection's requests wait, until there are no more than the second.
 const STOP_AT: usize = 1 << 20;
 const GO_ON_AT: usize = 256 << 10;
+/// Commands whose keys are looked for together.
+const AHEAD: usize = 16;
 /// Reads after which others have their turn.
 const TURNS: usize = 8;
 
@@ -251,13 +253,16 @@ impl Connection {
         self.is_paused = false;
         let start = Instant::now();
         let (mut commands, mut group, mut group_start) = (0_u64, (u16::MAX, 0_u64), start);
-        let mut used = 0;
+        let (mut used, mut ahead) = (0, 0);
         while used < input.len() && !self.session.ends {
             if self.out.len() > STOP_AT {
                 self.may_parse = true;
                 break;
             }
             let have = &input[used..];
+            if used >= ahead {
+                ahead = used + self.look_ahead(have);
+            }
             let allowed = Allowed {
                 authenticated: self.session.authenticated,
                 bulk: self.shared.config.limits.max_value,
@@ -308,6 +313,20 @@ impl Connection {
             self.finish(commands, group, group_start, start);
         }
         used
+    }
+
+    /// Asks for the memory that the next commands will read, where there are several; returns how many bytes they are.
+    fn look_ahead(&self, bytes: &[u8]) -> usize {
+        if !self.session.authenticated || self.parser.has_begun() {
+            return bytes.len();
+        }
+        let mut keys = [&[][..]; AHEAD];
+        let (found, len) = keys_ahead(bytes, &mut keys);
+        if found > 1 {
+            let databases = &self.shared.databases;
+            databases.prefetch(self.session.db, &keys[..found]);
+        }
+        len.max(1)
     }
 
     fn finish(&mut self, commands: u64, group: (u16, u64), group_start: Instant, start: Instant) {

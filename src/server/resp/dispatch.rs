@@ -182,7 +182,8 @@ fn after(
     out: &mut Replies,
     mark: super::reply::Mark,
 ) {
-    if command.is(Flags::WRITE.and(Flags::UNQUEUED)) && shared.resp.notifications.are_on() {
+    const TELLS: Flags = Flags::WRITE.and(Flags::MAY_REPLICATE).and(Flags::UNQUEUED);
+    if command.is(TELLS) && shared.resp.notifications.are_on() {
         shared.resp.notifications.publish(shared);
     }
     if session.client.has_mail() && (!command.is(Flags::PUBSUB) || command.name.contains("publish"))

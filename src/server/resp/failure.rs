@@ -38,6 +38,14 @@ pub(crate) fn wrong_arity(name: &str) -> Failure {
     ))
 }
 
+/// A container has no such subcommand, or not with so many arguments.
+pub(crate) fn bad_subcommand(container: &str, name: &[u8]) -> Failure {
+    let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
+    text.extend_from_slice(name);
+    text.extend_from_slice(format!("'. Try {container} HELP.").as_bytes());
+    failure(text)
+}
+
 impl Failure {
     /// Its first word.
     pub(crate) fn code(&self) -> &[u8] {

@@ -7,6 +7,9 @@ const MAX_LINE: usize = 64 << 10;
 /// Before authentication: longest argument, and most arguments.
 const UNAUTHENTICATED: (i64, i64) = (16 << 10, 10);
 
+/// Most arguments of a command that is looked at before its turn.
+const MOST_AHEAD: usize = 16;
+
 /// What a connection may send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowed {
@@ -122,6 +125,11 @@ impl Parser {
             .map_or(0, |len| (self.at + len + 2).saturating_sub(have))
     }
 
+    /// Whether part of the command was parsed already.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.at > 0
+    }
+
     /// Memory that it holds.
     pub(crate) fn memory(&self) -> usize {
         self.ranges.capacity() * size_of::<(usize, usize)>() + self.unquoted.capacity()
@@ -226,6 +234,46 @@ impl Parser {
     }
 }
 
+/// The second arguments of the commands at the beginning of `bytes`, which are most commands' keys, as far as `keys` has room. Returns how
+/// many there are and how many bytes were looked at. What is not plain is left to [`Parser::parse`].
+#[inline]
+pub(crate) fn keys_ahead<'a>(bytes: &'a [u8], keys: &mut [&'a [u8]]) -> (usize, usize) {
+    let (mut found, mut at) = (0, 0);
+    while found < keys.len() {
+        let line = number_line(bytes, at, b'*').filter(|(count, _)| *count <= MOST_AHEAD);
+        let Some((count, mut next)) = line else {
+            break;
+        };
+        for i in 0..count {
+            let Some((len, start)) = number_line(bytes, next, b'$') else {
+                return (found, at);
+            };
+            next = start + len + 2;
+            if i == 1 && next <= bytes.len() {
+                keys[found] = &bytes[start..start + len];
+                found += 1;
+            }
+        }
+        at = next;
+    }
+    (found, at)
+}
+
+/// The number of a line that begins with `kind`, and where the next line is.
+#[inline]
+fn number_line(bytes: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    const MOST_DIGITS: usize = 9;
+    let line = bytes.get(at..)?.strip_prefix(&[kind])?;
+    let mut number = 0;
+    for (i, &byte) in line.iter().take(MOST_DIGITS + 1).enumerate() {
+        if byte == b'\r' {
+            return Some((number, at + i + 3));
+        }
+        number = 10 * number + usize::from(byte.checked_sub(b'0').filter(|digit| *digit < 10)?);
+    }
+    None
+}
+
 fn broken(text: &str) -> Parsed {
     Parsed::Broken(text.to_owned())
 }
@@ -323,6 +371,43 @@ fn unquote(quoted: &[u8], quote: u8, text: &mut Vec<u8>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_seen_ahead_as_far_as_commands_are_plain() {
+        let seen = |bytes: &[u8]| {
+            let mut keys = [&[][..]; 2];
+            let (found, len) = keys_ahead(bytes, &mut keys);
+            (
+                keys[..found]
+                    .iter()
+                    .map(|key| key.to_vec())
+                    .collect::<Vec<_>>(),
+                len,
+            )
+        };
+        let get = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
+        let set = b"*3\r\n$3\r\nSET\r\n$2\r\nbb\r\n$0\r\n\r\n";
+        let ping = b"*1\r\n$4\r\nPING\r\n";
+        let both = vec![b"a".to_vec(), b"bb".to_vec()];
+        let bytes = [&get[..], ping, set, get].concat();
+        assert_eq!(seen(&bytes), (both, get.len() + ping.len() + set.len()));
+        for rest in [
+            "",
+            "PING\r\n",
+            "*",
+            "*2",
+            "*x\r\n",
+            "*99\r\n",
+            "*2\r\n$",
+            "*-1\r\n",
+            "*12345678901\r\n",
+        ] {
+            let bytes = [&get[..], rest.as_bytes()].concat();
+            assert_eq!(seen(&bytes), (vec![b"a".to_vec()], get.len()), "{rest:?}");
+        }
+        // The announced length is more than there is.
+        assert_eq!(seen(b"*2\r\n$3\r\nGET\r\n$9\r\na").0, Vec::<Vec<u8>>::new());
+    }
 
     const ALL: Allowed = Allowed {
         authenticated: true,

@@ -1,5 +1,5 @@
 use atbr::Error;
-use atbr::engine::{Filter, Page, Wait};
+use atbr::engine::{Databases, Event, Filter, Page, Ttl, Wait};
 
 use super::{databases, get, set};
 
@@ -106,4 +106,35 @@ fn a_key_may_be_named_twice_at_any_place_among_others() {
         let named = keys.map(|key| (0, key));
         databases.with_locked(&named, |_| Ok(())).unwrap();
     }
+}
+
+#[test]
+fn keys_are_asked_for_ahead_without_waiting_and_without_change() {
+    let databases = databases();
+    let keys: Vec<Vec<u8>> = (0..300_000)
+        .map(|i: u32| format!("key:{i}").into_bytes())
+        .collect();
+    for key in &keys {
+        set(&databases, 0, key, key);
+    }
+    let some: Vec<&[u8]> = keys.iter().step_by(7_001).map(Vec::as_slice).collect();
+    // Locks that are held, by this very thread, are passed over.
+    let wanted: Vec<_> = some.iter().take(8).map(|key| (0, *key)).collect();
+    databases
+        .with_locked(&wanted, |locked| {
+            databases.prefetch(0, &some);
+            locked.set(0, some[0], b"other", Ttl::Default, Event::Set)
+        })
+        .unwrap();
+    for db in [0, 1, Databases::COUNT] {
+        databases.prefetch(db, &some);
+        databases.prefetch(db, &[b"missing", b""]);
+        databases.prefetch(db, &[]);
+    }
+    assert_eq!(get(&databases, 0, some[0]).unwrap(), b"other");
+    for key in &some[1..] {
+        assert_eq!(get(&databases, 0, key).unwrap(), *key);
+    }
+    assert_eq!(databases.get(0).unwrap().len(), keys.len());
+    assert!(databases.get(1).is_none());
 }

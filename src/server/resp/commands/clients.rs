@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::server::resp::call::Call;
 use crate::server::resp::clients::{Client, State};
-use crate::server::resp::failure::{Failure, NOT_AN_INTEGER, SYNTAX, failure, fixed};
+use crate::server::resp::failure::{
+    Failure, NOT_AN_INTEGER, SYNTAX, bad_subcommand, failure, fixed,
+};
 use crate::server::resp::lookup;
 use crate::server::resp::number::parse_i64;
 use crate::server::resp::session::ReplyMode;
@@ -272,12 +274,7 @@ pub(crate) fn pause(call: &mut Call<'_, '_>) -> Done {
         (3, _) | (4, "all") => true,
         (4, "write") => false,
         (4, _) => return Err(fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => {
-            let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
-            text.extend_from_slice(args.at(1));
-            text.extend_from_slice(b"'. Try CLIENT HELP.");
-            return Err(failure(text));
-        }
+        _ => return Err(bad_subcommand("CLIENT", args.at(1))),
     };
     let timeout =
         parse_i64(args.at(2)).ok_or(fixed("ERR timeout is not an integer or out of range"))?;
@@ -336,6 +333,7 @@ pub(crate) fn no_touch(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn unblock(call: &mut Call<'_, '_>) -> Done {
     match (call.args.len(), call.word(3).as_str()) {
         (3, _) | (4, "timeout" | "error") => {}
+        (5.., _) => return Err(bad_subcommand("CLIENT", call.args.at(1))),
         _ => {
             return Err(fixed(
                 "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",

@@ -304,8 +304,13 @@ fn of_line(call: &Call<'_, '_>) -> Result<&'static Command, Failure> {
 pub(crate) fn getkeys(call: &mut Call<'_, '_>) -> Done {
     let (command, line) = (of_line(call)?, call.args.from(2));
     let mut keys = Vec::new();
-    let named = command.for_each_key(line, |at, _| keys.push(line.at(at)));
-    if named.is_err() || keys.is_empty() && !command.is(Flags::NO_MANDATORY_KEYS) {
+    if command
+        .for_each_key(line, |at, _| keys.push(line.at(at)))
+        .is_err()
+    {
+        keys.clear();
+    }
+    if keys.is_empty() && !command.is(Flags::NO_MANDATORY_KEYS) {
         return Err(fixed("ERR Invalid arguments specified for command"));
     }
     call.out.array(keys.len());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::scan::{MOST_PATTERN, pattern};
 use crate::server::resp::call::Call;
 use crate::server::resp::dispatch::note_subscriptions;
-use crate::server::resp::failure::{Failure, failure, fixed};
+use crate::server::resp::failure::{Failure, bad_subcommand, fixed};
 use crate::server::resp::pubsub::Kind;
 use crate::server::resp::session::{Names, Session};
 
@@ -139,12 +139,7 @@ pub(crate) fn spublish(call: &mut Call<'_, '_>) -> Done {
 fn list(call: &mut Call<'_, '_>, kind: Kind) -> Done {
     let glob = match call.args.len() {
         2 => None,
-        4.. => {
-            let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
-            text.extend_from_slice(call.args.at(1));
-            text.extend_from_slice(b"'. Try PUBSUB HELP.");
-            return Err(failure(text));
-        }
+        4.. => return Err(bad_subcommand("PUBSUB", call.args.at(1))),
         _ => Some(pattern(call.args.at(2))?),
     };
     let found = call.shared.resp.pubsub.names(kind, glob.as_ref());

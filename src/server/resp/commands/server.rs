@@ -125,7 +125,7 @@ pub(crate) fn config_get(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn config_set(call: &mut Call<'_, '_>) -> Done {
     let args = call.args.from(2);
     if args.len() % 2 == 1 {
-        return Err(wrong_arity("config|set"));
+        return Err(SYNTAX);
     }
     let settings = &call.shared.resp.settings;
     let failed = |name: &str, why: String| {
