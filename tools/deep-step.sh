@@ -63,6 +63,9 @@ fuzzing() {
   done
 }
 
+# Clients that the server's tests need, which every interpreter has.
+clients=('django>=5.2' httpx 'redis>=8,<9' selenium websockets)
+
 package() { "$venv/bin/python" -m pytest -m deep; }
 
 suite() { # suite VENV: what every interpreter runs
@@ -103,7 +106,7 @@ other_pythons() {
     into=$PWD/$work/venv-$version
     echo "-- CPython $version"
     [ -x "$into/bin/python" ] || "$interpreter" -m venv "$into" || return
-    install_into "$into" . "$PWD/$work/target-pythons" hypothesis 'pytest>=8.2,<10' || return
+    install_into "$into" . "$PWD/$work/target-pythons" hypothesis 'pytest>=8.2,<10' "${clients[@]}" || return
     suite "$into" || return
   done < <(interpreters)
   [ "$found" -eq 1 ] || lacks 'no other CPython (ATBR_PYTHONS names some)'
@@ -126,7 +129,7 @@ free_threading() {
   # PyO3 0.29 and newer take free-threaded builds from 3.14 only.
   (cd "$copy" && cargo update --quiet -p pyo3 --precise 0.28.3) || return
   install_into "$into" "$copy" "$PWD/$work/target-freethreaded" \
-    'hypothesis<=6.155.7' 'pytest>=8.2,<10' || return
+    'hypothesis<=6.155.7' 'pytest>=8.2,<10' "${clients[@]}" || return
   "$into/bin/python" -W error -c 'import sys, atbr; sys.exit(sys._is_gil_enabled())' || {
     echo 'importing atbr turned the GIL on'
     return 1
