@@ -153,7 +153,8 @@ class SparseTable {
     __builtin_prefetch(slot + 24);
   }
 
-  // Asks for the cache lines that `put` writes and moves: the group's block, malloc's own word included.
+  // Asks for the cache lines that `put` writes and moves: the group's block, malloc's own word
+  // included.
   void prefetch_block(std::uint32_t position) const noexcept {
     const Group &group = groups_[position / kGroupBuckets];
     const char *block = reinterpret_cast<const char *>(group.nonempty_begin());

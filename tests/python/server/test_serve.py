@@ -512,9 +512,13 @@ def test_an_idle_server_does_nothing() -> None:
             lines = status.read_text().splitlines()
             return int(next(x for x in lines if x.startswith("voluntary")).split()[1])
 
-        before = switches()
-        time.sleep(1)
-        assert switches() - before <= 2
+        def in_a_second() -> int:
+            before = switches()
+            time.sleep(1)
+            return switches() - before
+
+        # Who polls does it in every second; what start-up left to do, or the machine, may take some of the first.
+        assert any(in_a_second() <= 2 for _ in range(8))
 
 
 def test_a_unit_and_an_image_start_what_exists() -> None:
