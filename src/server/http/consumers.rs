@@ -57,18 +57,23 @@ impl Consumers {
         }
     }
 
-    fn end_largest(&self) {
+    /// Ends the connection that holds the most, unless those that are about to end hold what is too much.
+    fn end_largest(&self, most: usize) {
         let all = self.all.lock();
-        let largest = all
+        let held = |consumer: &Arc<Consumer>| consumer.held.load(Ordering::Relaxed);
+        let (ending, others): (Vec<_>, Vec<_>) = all
             .iter()
             .filter_map(Weak::upgrade)
-            .filter(|consumer| !consumer.has_to_end.load(Ordering::Relaxed))
-            .max_by_key(|consumer| consumer.held.load(Ordering::Relaxed));
-        let Some(largest) = largest else {
+            .partition(|consumer| consumer.has_to_end.load(Ordering::Relaxed));
+        let leaving = ending.iter().map(held).sum();
+        if self.held.load(Ordering::Relaxed).saturating_sub(leaving) <= most {
+            return;
+        }
+        let Some(largest) = others.iter().max_by_key(|consumer| held(consumer)) else {
             return;
         };
         largest.has_to_end.store(true, Ordering::Relaxed);
-        let bytes = largest.held.load(Ordering::Relaxed);
+        let bytes = held(largest);
         tracing::warn!(bytes, "buffers are full: the connection with the most ends");
         if let Some(waker) = largest.waker.lock().take() {
             waker.wake();
@@ -96,7 +101,7 @@ impl Held {
         self.consumer.held.fetch_add(change, Ordering::Relaxed);
         let all = self.all.held.fetch_add(change, Ordering::Relaxed);
         if bytes > before && all.wrapping_add(change) > self.most {
-            self.all.end_largest();
+            self.all.end_largest(self.most);
         }
     }
 

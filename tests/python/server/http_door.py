@@ -29,8 +29,8 @@ def serving(store: Store[Any, Any] | None = None, **options: Any) -> Iterator[Se
 @contextmanager
 def client_of(server: Server, **headers: str) -> Iterator[httpx.Client]:
     assert server.url is not None
-    # Proxies of the environment are none of the tests' business. The connection stays, however long a test takes: where few
-    # are allowed a second one may be refused.
+    # Proxies of the environment are none of the tests' business. The connection stays, however long a test
+    # takes: where few are allowed a second one may be refused.
     limits = httpx.Limits(keepalive_expiry=None)
     with httpx.Client(
         base_url=server.url, headers=headers, timeout=TIMEOUT, trust_env=False, limits=limits
