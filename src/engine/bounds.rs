@@ -219,11 +219,14 @@ impl Bounds {
         self.stores.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Whether several stores count in them.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.stores.load(Ordering::Relaxed) > 1
+    }
+
     /// Whether a store that evicts is full, and not the only one.
     pub(crate) fn is_full_of_several(&self) -> bool {
-        self.stores.load(Ordering::Relaxed) > 1
-            && self.evicts()
-            && (self.is_nearly_full() || self.is_full())
+        self.are_shared() && self.evicts() && (self.is_nearly_full() || self.is_full())
     }
 
     /// A number below `total`, each in its turn.

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "failpoints")]
 mod armed {
+    use std::alloc::{GlobalAlloc, Layout, System};
     use std::cell::Cell;
 
     thread_local! {
@@ -47,6 +48,33 @@ mod armed {
         }
     }
 
+    /// An allocator for tests that asks whether it fails.
+    pub struct Failing;
+
+    // SAFETY: passes everything on to the system's allocator, or fails as an allocator may.
+    unsafe impl GlobalAlloc for Failing {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            if hit() {
+                return std::ptr::null_mut();
+            }
+            // SAFETY: the caller's promise.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+            // SAFETY: the caller's promise.
+            unsafe { System.dealloc(memory, layout) }
+        }
+
+        unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            if hit() {
+                return std::ptr::null_mut();
+            }
+            // SAFETY: the caller's promise.
+            unsafe { System.realloc(memory, layout, size) }
+        }
+    }
+
     #[unsafe(no_mangle)]
     extern "C" fn atbr_failpoint() -> bool {
         hit()
@@ -56,7 +84,7 @@ mod armed {
 #[cfg(feature = "failpoints")]
 pub(crate) use armed::panic_here;
 #[cfg(feature = "failpoints")]
-pub use armed::{arm, arm_panic, disarm, hit};
+pub use armed::{Failing, arm, arm_panic, disarm, hit};
 
 /// Panics where a test asked for that.
 #[cfg(not(feature = "failpoints"))]

@@ -1,8 +1,10 @@
 //! What a store holds, and what it costs.
 
+use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
 use super::cell::Cell;
+use super::databases::Databases;
 use super::store::Store;
 
 /// Figures of a store, each of some moment of the call.
@@ -107,14 +109,89 @@ impl Store {
         // Counters of look-ups that go on meanwhile may be read in any order.
         stats.hits = lookups.saturating_sub(stats.misses);
         stats.bytes_allocated += stats.expiry_bytes;
-        if let Some(bounds) = self.cx().bounds.as_ref().filter(|b| b.bounds_bytes()) {
+        // What other stores hold counts in shared bounds, and not here.
+        let bounds = self.cx().bounds.as_ref();
+        if let Some(bounds) = bounds.filter(|b| b.bounds_bytes() && !b.are_shared()) {
             // Of one moment, where the sum is of several; what writes have taken in advance counts.
-            let waiting = self.cx().expired.bytes() + self.cx().pool.kept_bytes();
-            stats.bytes_allocated = bounds.bytes() + waiting as u64;
+            stats.bytes_allocated = bounds.bytes() + self.waiting_bytes();
         }
         if buckets > 0 {
             stats.load_factor = stats.entries as f64 / buckets as f64;
         }
         stats
+    }
+
+    /// Bytes that count in no bound: expired pairs on their way to a callback, memory kept to be used again.
+    fn waiting_bytes(&self) -> u64 {
+        (self.cx().expired.bytes() + self.cx().pool.kept_bytes()) as u64
+    }
+}
+
+impl AddAssign for Stats {
+    /// Makes them the figures of both stores together.
+    fn add_assign(&mut self, other: Stats) {
+        let buckets = |s: &Stats| match s.load_factor {
+            0.0 => 0.0,
+            load_factor => s.entries as f64 / load_factor,
+        };
+        let buckets = buckets(self) + buckets(&other);
+        self.entries += other.entries;
+        self.key_bytes += other.key_bytes;
+        self.value_bytes += other.value_bytes;
+        self.bytes_allocated += other.bytes_allocated;
+        self.index_bytes += other.index_bytes;
+        self.dead_bytes += other.dead_bytes;
+        self.expiry_bytes += other.expiry_bytes;
+        self.expiring += other.expiring;
+        self.expirations += other.expirations;
+        self.expirations_lost += other.expirations_lost;
+        self.evictions += other.evictions;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.shards += other.shards;
+        self.load_factor = if buckets > 0.0 {
+            self.entries as f64 / buckets
+        } else {
+            0.0
+        };
+        self.groups += other.groups;
+        self.slots_moved += other.slots_moved;
+        self.bytes_copied += other.bytes_copied;
+        self.most_slots_moved = self.most_slots_moved.max(other.most_slots_moved);
+        self.most_bytes_copied = self.most_bytes_copied.max(other.most_bytes_copied);
+        self.attached += other.attached;
+        self.detached += other.detached;
+    }
+}
+
+impl Databases {
+    /// Figures of all databases together, and the number of entries of each that was ever written. As [`Store::stats`] for each.
+    pub fn stats(&self) -> (Stats, Vec<(u8, u64)>) {
+        let (mut total, mut entries) = (Stats::default(), Vec::new());
+        let mut shared: Option<(u64, u64)> = None;
+        for db in self.written() {
+            if let Some(store) = self.get(db) {
+                let stats = store.stats();
+                entries.push((db, stats.entries));
+                total += stats;
+                let bounds = store.cx().bounds.as_ref();
+                if let Some(bounds) = bounds.filter(|b| b.bounds_bytes()) {
+                    let (_, waiting) = shared.unwrap_or_default();
+                    shared = Some((bounds.bytes(), waiting + store.waiting_bytes()));
+                }
+            }
+        }
+        // Of one moment, and with what readers hold of values that are gone.
+        if let Some((bytes, waiting)) = shared {
+            total.bytes_allocated = bytes + waiting;
+        }
+        (total, entries)
+    }
+
+    /// Bytes that all databases may take together; None: as many as there are.
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.get(0)
+            .map(|store| store.limits().bytes)
+            .filter(|&bytes| bytes != 0)
     }
 }

@@ -13,8 +13,8 @@ use atbr::engine::{
 };
 use atbr::files::tsv::{self, LoadOptions};
 
-#[path = "failing.rs"]
-mod failing;
+#[global_allocator]
+static ALLOCATOR: failpoint::Failing = failpoint::Failing;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 

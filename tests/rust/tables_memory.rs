@@ -7,8 +7,8 @@ use atbr::Error;
 use atbr::engine::failpoint;
 use atbr::tables::map::{Bounds, Interval, OrderedMap, Page};
 
-#[path = "failing.rs"]
-mod failing;
+#[global_allocator]
+static ALLOCATOR: failpoint::Failing = failpoint::Failing;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::path::Query;
 use super::routes::Result;
 use super::{App, reply};
-use crate::engine::{Databases, Stats};
 use crate::server::listen::Door;
 use crate::server::offload::Offload;
 
@@ -38,13 +37,6 @@ pub(super) async fn metrics(Extension(app): Extension<App>) -> Response {
     reply::typed("text/plain; version=0.0.4; charset=utf-8", text)
 }
 
-/// What all databases hold together.
-struct Held {
-    total: Stats,
-    /// Entries by database, of those ever written.
-    entries: Vec<(u8, u64)>,
-}
-
 impl App {
     fn health(&self) -> (StatusCode, &'static str) {
         if self.shutdown.has_begun() {
@@ -57,29 +49,9 @@ impl App {
         (StatusCode::OK, "ok\n")
     }
 
-    fn held(&self) -> Held {
-        let mut total = Stats::default();
-        let mut entries = Vec::new();
-        for db in 0..Databases::COUNT {
-            let Some(store) = self.store(db) else {
-                continue;
-            };
-            let stats = store.stats();
-            entries.push((db, stats.entries));
-            total.entries += stats.entries;
-            total.key_bytes += stats.key_bytes;
-            total.value_bytes += stats.value_bytes;
-            total.bytes_allocated += stats.bytes_allocated;
-            total.expiring += stats.expiring;
-            total.expirations += stats.expirations;
-            total.evictions += stats.evictions;
-        }
-        Held { total, entries }
-    }
-
     /// The object of `/v1/stats`. Locks each shard for a moment.
     pub(super) fn figures(&self) -> Value {
-        let Held { total, entries } = self.held();
+        let (total, entries) = self.databases.stats();
         let stats = &self.stats;
         let of = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed)
@@ -103,7 +75,7 @@ impl App {
             "key_bytes": total.key_bytes,
             "value_bytes": total.value_bytes,
             "memory": total.bytes_allocated,
-            "max_memory": self.max_memory(),
+            "max_memory": self.databases.max_bytes(),
             "hits": of(&stats.hits),
             "misses": of(&stats.misses),
             "evicted": total.evictions,
@@ -123,105 +95,99 @@ impl App {
         })
     }
 
-    /// Bytes that the databases may take together; None: as many as there are.
-    fn max_memory(&self) -> Option<u64> {
-        None
-    }
-
     fn metrics(&self) -> String {
-        let Held { total, entries } = self.held();
+        let (total, entries) = self.databases.stats();
         let stats = &self.stats;
         let of = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed)
         };
         let mut out = String::with_capacity(8 << 10);
-        let mut one = |name: &str, kind: &str, help: &str, value: f64| {
-            // Writing into a string does not fail.
+        // Writing into a string does not fail.
+        for (name, kind, help, value) in [
+            (
+                "atbr_uptime_seconds",
+                "gauge",
+                "Seconds since the server started.",
+                self.started.elapsed().as_secs_f64(),
+            ),
+            (
+                "atbr_expiring_entries",
+                "gauge",
+                "Entries with a time to live.",
+                total.expiring as f64,
+            ),
+            (
+                "atbr_memory_bytes",
+                "gauge",
+                "Bytes that the databases have allocated.",
+                total.bytes_allocated as f64,
+            ),
+            (
+                "atbr_hits_total",
+                "counter",
+                "Look-ups that found a value.",
+                of(&stats.hits) as f64,
+            ),
+            (
+                "atbr_misses_total",
+                "counter",
+                "Look-ups that found none.",
+                of(&stats.misses) as f64,
+            ),
+            (
+                "atbr_evictions_total",
+                "counter",
+                "Entries evicted to make room.",
+                total.evictions as f64,
+            ),
+            (
+                "atbr_expirations_total",
+                "counter",
+                "Entries taken out because they had expired.",
+                total.expirations as f64,
+            ),
+            (
+                "atbr_connections_total",
+                "counter",
+                "Connections received.",
+                of(&stats.connections_received) as f64,
+            ),
+            (
+                "atbr_connections_refused_total",
+                "counter",
+                "Connections refused because there were too many.",
+                of(&stats.connections_refused) as f64,
+            ),
+            (
+                "atbr_failed_auth_total",
+                "counter",
+                "Wrong passwords and tokens.",
+                of(&stats.failed_auth) as f64,
+            ),
+            (
+                "atbr_errors_total",
+                "counter",
+                "Requests that failed inside the server.",
+                of(&stats.errors) as f64,
+            ),
+            (
+                "atbr_received_bytes_total",
+                "counter",
+                "Bytes received.",
+                of(&stats.bytes_in) as f64,
+            ),
+            (
+                "atbr_sent_bytes_total",
+                "counter",
+                "Bytes sent.",
+                of(&stats.bytes_out) as f64,
+            ),
+        ] {
             let _ = writeln!(
                 out,
                 "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
             );
-        };
-        let counter = "counter";
-        let gauge = "gauge";
-        one(
-            "atbr_uptime_seconds",
-            gauge,
-            "Seconds since the server started.",
-            self.started.elapsed().as_secs_f64(),
-        );
-        one(
-            "atbr_expiring_entries",
-            gauge,
-            "Entries with a time to live.",
-            total.expiring as f64,
-        );
-        one(
-            "atbr_memory_bytes",
-            gauge,
-            "Bytes that the databases have allocated.",
-            total.bytes_allocated as f64,
-        );
-        one(
-            "atbr_hits_total",
-            counter,
-            "Look-ups that found a value.",
-            of(&stats.hits) as f64,
-        );
-        one(
-            "atbr_misses_total",
-            counter,
-            "Look-ups that found none.",
-            of(&stats.misses) as f64,
-        );
-        one(
-            "atbr_evictions_total",
-            counter,
-            "Entries evicted to make room.",
-            total.evictions as f64,
-        );
-        one(
-            "atbr_expirations_total",
-            counter,
-            "Entries taken out because they had expired.",
-            total.expirations as f64,
-        );
-        one(
-            "atbr_connections_total",
-            counter,
-            "Connections received.",
-            of(&stats.connections_received) as f64,
-        );
-        one(
-            "atbr_connections_refused_total",
-            counter,
-            "Connections refused because there were too many.",
-            of(&stats.connections_refused) as f64,
-        );
-        one(
-            "atbr_failed_auth_total",
-            counter,
-            "Wrong passwords and tokens.",
-            of(&stats.failed_auth) as f64,
-        );
-        one(
-            "atbr_errors_total",
-            counter,
-            "Requests that failed inside the server.",
-            of(&stats.errors) as f64,
-        );
-        one(
-            "atbr_received_bytes_total",
-            counter,
-            "Bytes received.",
-            of(&stats.bytes_in) as f64,
-        );
-        one(
-            "atbr_sent_bytes_total",
-            counter,
-            "Bytes sent.",
-            of(&stats.bytes_out) as f64,
-        );
+        }
         let _ = writeln!(
             out,
             "# HELP atbr_entries Entries by database.\n# TYPE atbr_entries gauge"

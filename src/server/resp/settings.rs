@@ -69,7 +69,7 @@ impl Settings {
             ("maxclients", config.limits.max_connections.to_string()),
             (
                 "maxmemory",
-                super::commands::info::memory_bound(shared).to_string(),
+                shared.databases.max_bytes().unwrap_or(0).to_string(),
             ),
             (
                 "maxmemory-policy",

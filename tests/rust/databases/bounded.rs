@@ -156,7 +156,7 @@ fn databases_that_go_give_their_room_back() {
     for i in 0..500u32 {
         set(&databases, 1, &i.to_le_bytes(), &[1; 1000]);
     }
-    assert!(zero.stats().bytes_allocated > before + 400_000);
+    assert!(databases.stats().0.bytes_allocated > before + 400_000);
     drop(databases);
     assert_eq!(zero.stats().bytes_allocated, before);
     for i in 0..1000u32 {
@@ -179,4 +179,29 @@ fn a_database_that_is_written_takes_its_share_of_a_full_store() {
         let len = |db| databases.get(db).unwrap().len();
         assert!(len(1) > 2 * len(0), "{} and {}", len(0), len(1));
     }
+}
+
+#[test]
+fn what_all_databases_hold_is_counted_once() {
+    const BYTES: u64 = 8 << 20;
+    let databases = bounded(0, BYTES, OnFull::Evict);
+    let mut entries = [0; 3];
+    for i in 0..200_000u32 {
+        set(&databases, (i % 3) as u8, &i.to_le_bytes(), &[1; 60]);
+    }
+    let (total, numbered) = databases.stats();
+    for (db, held) in &mut entries.iter_mut().enumerate() {
+        let stats = databases.get(db as u8).unwrap().stats();
+        // Each a third of what all may take, about.
+        assert!((BYTES / 5..BYTES / 2).contains(&stats.bytes_allocated));
+        *held = stats.entries;
+    }
+    assert_eq!(
+        numbered,
+        [(0, entries[0]), (1, entries[1]), (2, entries[2])]
+    );
+    assert_eq!(total.entries, entries.iter().sum::<u64>());
+    assert!((BYTES / 4 * 3..BYTES / 50 * 51).contains(&total.bytes_allocated));
+    assert_eq!(databases.max_bytes(), Some(BYTES));
+    assert_eq!(bounded(10, 0, OnFull::Evict).max_bytes(), None);
 }

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use crate::engine::Stats as StoreStats;
 use crate::server::Shared;
 use crate::server::resp::call::Call;
 use crate::server::resp::clients::State;
@@ -13,42 +12,12 @@ use crate::server::resp::lookup;
 /// The version of Redis whose behaviour this is.
 pub(crate) const REDIS_VERSION: &str = "7.0.15";
 
-/// Bytes that all databases together may take; 0: no bound.
-pub(crate) fn memory_bound(shared: &Shared) -> u64 {
-    shared
-        .databases
-        .get(0)
-        .map_or(0, |store| store.limits().bytes)
-}
-
-/// What happens when that is reached.
+/// What happens when a bound is reached.
 pub(crate) fn policy(shared: &Shared) -> &'static str {
     let evicts = shared.databases.get(0).is_some_and(|store| {
         store.is_bounded() && store.limits().on_full == crate::engine::OnFull::Evict
     });
     if evicts { "allkeys-lru" } else { "noeviction" }
-}
-
-/// Figures of all databases together.
-pub(crate) fn totals(shared: &Shared) -> StoreStats {
-    let mut totals = StoreStats::default();
-    for db in shared.databases.written() {
-        let Some(store) = shared.databases.get(db) else {
-            continue;
-        };
-        let stats = store.stats();
-        totals.entries += stats.entries;
-        totals.key_bytes += stats.key_bytes;
-        totals.value_bytes += stats.value_bytes;
-        totals.bytes_allocated += stats.bytes_allocated;
-        totals.index_bytes += stats.index_bytes;
-        totals.dead_bytes += stats.dead_bytes;
-        totals.expiry_bytes += stats.expiry_bytes;
-        totals.expiring += stats.expiring;
-        totals.expirations += stats.expirations;
-        totals.evictions += stats.evictions;
-    }
-    totals
 }
 
 /// Sections by name, and whether they come without being asked for.
@@ -166,9 +135,9 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
             line("clients_in_timeout_table", &0);
         }
         "memory" => {
-            let stats = totals(shared);
+            let (stats, _) = shared.databases.stats();
             let used = stats.bytes_allocated + resp.buffers.used() as u64;
-            let (resident, bound) = (resident(), memory_bound(shared));
+            let (resident, bound) = (resident(), shared.databases.max_bytes().unwrap_or(0));
             line("used_memory", &used);
             line("used_memory_human", &human(used));
             line("used_memory_rss", &resident);
@@ -201,7 +170,7 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
         }
         "stats" => {
             let stats = &shared.stats;
-            let store = totals(shared);
+            let (store, _) = shared.databases.stats();
             let rates = resp.counts.rates();
             let (channels, patterns, shard_channels) = resp.pubsub.totals();
             line(

@@ -220,7 +220,7 @@ pub(crate) fn memory_stats(call: &mut Call<'_, '_>) -> Done {
             "ERR MEMORY STATS inside a transaction is not supported",
         ));
     }
-    let stats = info::totals(call.shared);
+    let (stats, _) = call.shared.databases.stats();
     let buffers = call.shared.resp.buffers.used() as i64;
     let rows = [
         ("total.allocated", stats.bytes_allocated as i64 + buffers),
