@@ -1,8 +1,8 @@
 """Figures of expiry: latency beside writers, sets with a ttl, a storm of expiries, memory.
 
-``python benches/expiry.py [TASK ...]`` runs these tasks, or all but the soak; each measurement has a process of its
-own. ``--write docs/expiry.md`` puts the table between the marks there and draws the storm beside it. Needs the other
-caches (``pip install --group caches``), 4 GB and 15 minutes.
+``python benches/expiry.py [TASK ...]`` runs these tasks, or all; each measurement has a process of its own. ``--write
+docs/expiry.md`` puts the table between the marks there and draws the storm beside it. Needs the other caches
+(``pip install --group caches``), 4 GB and 15 minutes.
 """
 
 from __future__ import annotations
@@ -616,68 +616,6 @@ def churn(options: argparse.Namespace) -> list[Row]:
     return lines
 
 
-# The soak
-
-
-def task_soak(minutes: int) -> Result:
-    """Use a store in every way for some minutes; return memory and figures as time goes by."""
-    most, told = 500_000, 0
-
-    def count(_key: str, _value: bytes) -> None:
-        nonlocal told
-        told += 1
-
-    store: atbr.Store[bytes] = atbr.Store(values=bytes, maxsize=most, ttl=20, on_expire=count)  # type: ignore[call-overload,unused-ignore]
-    body = os.urandom(4_096)
-    stop = threading.Event()
-
-    def work(number: int) -> None:
-        pick = random.Random(number)
-        while not stop.is_set():
-            key = dataset.fixed_key(pick.randrange(2 * most))
-            deed = pick.random()
-            if deed < 0.5:
-                value = body[: int(200 * pick.random())]
-                store.set(key, value, ttl=1 + 19 * pick.random())
-            elif deed < 0.6:
-                store[key] = body[:64]
-            elif deed < 0.75:
-                store.get(key)
-            elif deed < 0.85:
-                store.touch(key, 1 + 19 * pick.random())
-            elif deed < 0.9:
-                store.persist(key)
-            elif deed < 0.95:
-                store.append(key, b"tail")
-            else:
-                store.delete(key)
-
-    crowd = threading.Thread(target=in_threads, args=(3, work))
-    crowd.start()
-    start = time.monotonic()
-    samples: list[list[float]] = []
-    while (elapsed := time.monotonic() - start) < 60 * minutes:
-        stats = store.stats()
-        resident = memory.anonymous_bytes()
-        samples.append([elapsed, resident, stats.entries, stats.expirations, stats.evictions, told])
-        print(f"{elapsed:6.0f} s {resident / MEBIBYTE:8.1f} MiB {stats}", file=sys.stderr)
-        time.sleep(min(5, 0.2 * minutes * 60))
-    stop.set()
-    crowd.join()
-    return {"samples": samples, "lost": store.stats().expirations_lost}
-
-
-def soak(options: argparse.Namespace) -> list[Row]:
-    seen = measure("soak", options.minutes)
-    resident = [sample[1] for sample in seen["samples"]]
-    third = len(resident) // 3
-    middle, last = (statistics.median(part) for part in (resident[third:-third], resident[-third:]))
-    _, _, entries, expired, evicted, told = seen["samples"][-1]
-    what = f"memory of {options.minutes} minutes of all writes, the last third's median against the middle third's"
-    text = f"{last / middle - 1:+.1%}; {entries:,} entries, {expired:,} expired, {told:,} told, {evicted:,} evicted"
-    return [(what, text, "within 3 %")]
-
-
 # All of it
 
 TASKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
@@ -687,7 +625,6 @@ TASKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "storm": storm,
     "memory": bytes_of,
     "churn": churn,
-    "soak": soak,
 }
 
 
@@ -714,7 +651,6 @@ def main() -> None:
         action="store_true",
         help="run the storm beside a loop that reads the clock: needs a core more",
     )
-    parser.add_argument("--minutes", type=int, default=5, help="of the soak")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table there")
     parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -730,7 +666,7 @@ def main() -> None:
         "| what | seen | to be reached |",
         "|---|---|---|",
     ]
-    for name in options.tasks or [task for task in TASKS if task != "soak"]:
+    for name in options.tasks or TASKS:
         for row in TASKS[name](options):
             lines.append(f"| {' | '.join(row)} |")
             print(lines[-1], flush=True)
