@@ -504,7 +504,7 @@ fn a_wheel_of_a_few_entries_takes_less_than_a_kilobyte() {
     assert!(wheel.bytes() < 512);
 }
 
-/// Allocations fail as in tests/rust/memory.rs.
+/// Allocations fail as in tests/rust/memory.
 #[cfg(feature = "failpoints")]
 mod failing {
     use super::*;
