@@ -36,7 +36,7 @@ lint: $(DEVELOPMENT) ## formatting, clippy, ruff, mypy, stubtest, clang-format, 
 .PHONY: rust-test
 rust-test: $(STAMPS)/venv.stamp ## the engine, the files and the server, without Python
 	cargo test --features server
-	cargo test --features failpoints
+	cargo test --features failpoints --lib --test memory --test tables_memory --test databases
 
 .PHONY: python-test
 python-test: $(DEVELOPMENT) ## the package, its tables on real engines
