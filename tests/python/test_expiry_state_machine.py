@@ -8,10 +8,10 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from atbr import JSON, ManualClock, Store
+from machines import cases
 
 MISSING = object()
 NEVER = 2**60
@@ -313,27 +313,15 @@ class JsonValues(Machine):
     value_type = JSON
 
 
-def cases(examples: int, steps: int) -> list[type[Any]]:
-    """Return one test case for each kind of store."""
-    made = []
-    for machine in (Machine, BytesValues, JsonValues):
-        case = type(machine.__name__, (machine.TestCase,), {})
-        case.settings = settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        made.append(case)
-    return made
+KINDS = [Machine, BytesValues, JsonValues]
 
 
-@pytest.mark.parametrize("case", cases(20, 40), ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", cases(KINDS, 20, 40), ids=lambda case: case.__name__)
 def test_any_sequence_does_what_it_does_to_a_dict_with_deadlines(case: type[Any]) -> None:
     case("runTest").runTest()
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("case", cases(1_000, 80), ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", cases(KINDS, 1_000, 80), ids=lambda case: case.__name__)
 def test_any_long_sequence_does_what_it_does_to_a_dict_with_deadlines(case: type[Any]) -> None:
     case("runTest").runTest()

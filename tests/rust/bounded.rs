@@ -196,12 +196,11 @@ fn as_many_keys_as_the_bound_fit_and_none_more() {
     }
 }
 
-#[test]
-fn a_full_store_that_must_not_evict_refuses_new_keys_only() {
-    let clock = ManualClock::default();
-    let store = Store::new(&Options {
+/// A store that refuses new entries when it is full.
+fn refusing(entries: u64, clock: &ManualClock) -> Store {
+    Store::new(&Options {
         limits: Limits {
-            entries: 100,
+            entries,
             bytes: 0,
             on_full: OnFull::Error,
         },
@@ -209,7 +208,13 @@ fn a_full_store_that_must_not_evict_refuses_new_keys_only() {
         sweeps: false,
         ..Options::default()
     })
-    .unwrap();
+    .unwrap()
+}
+
+#[test]
+fn a_full_store_that_must_not_evict_refuses_new_keys_only() {
+    let clock = ManualClock::default();
+    let store = refusing(100, &clock);
     for i in 0..100 {
         let ttl = if i == 0 { Ttl::Millis(10) } else { Ttl::Never };
         store.set_with(&key(i), b"1", ttl, Wait::Block).unwrap();
@@ -410,17 +415,7 @@ fn appending_refuses_rather_than_drop_what_it_appends_to() {
 #[test]
 fn a_write_to_a_full_store_takes_out_no_more_of_what_has_expired_than_it_needs() {
     let clock = ManualClock::default();
-    let store = Store::new(&Options {
-        limits: Limits {
-            entries: 100_000,
-            bytes: 0,
-            on_full: OnFull::Error,
-        },
-        clock: Clock::Manual(clock.clone()),
-        sweeps: false,
-        ..Options::default()
-    })
-    .unwrap();
+    let store = refusing(100_000, &clock);
     for i in 0..100_000 {
         let ttl = Ttl::Millis(1000);
         store.set_with(&key(i), b"1", ttl, Wait::Block).unwrap();
