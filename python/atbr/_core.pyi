@@ -27,6 +27,7 @@ __all__ = [
     "Store",
     "StoreFull",
     "__version__",
+    "ask_to_resume",
     "bucket_positions",
     "clone",
     "close_all",
@@ -45,6 +46,7 @@ __all__ = [
     "share_data",
     "start_log",
     "stats",
+    "take",
     "take_expired",
     "types_of",
     "unpack",
@@ -243,6 +245,7 @@ def save(
     skip_expiring: bool = False,
 ) -> SaveReport: ...
 def close_all() -> None: ...
+def take(store: Store[_V, _K], key: Any = None) -> tuple[_K, _V, float | None] | None: ...
 def watch_expired(store: Store[Any, Any], present: bool) -> None: ...
 def ignore_expired(store: Store[Any, Any]) -> None: ...
 def take_expired(
@@ -251,6 +254,7 @@ def take_expired(
 def report_unraisable(error: BaseException, object: object) -> None: ...
 def log(level: str, message: str) -> None: ...
 def on_unwatched(resume: Callable[[], object]) -> None: ...
+def ask_to_resume() -> None: ...
 
 @final
 class KeyCodec:

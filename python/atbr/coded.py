@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NoReturn, TypeVar, cast
 
+from atbr import _core
 from atbr.codecs import Codec
 from atbr.store import Store
 
@@ -55,14 +56,29 @@ class CodedStore(Store[V, K]):
         return default if raw is _MISSING else self._codec.loads(raw)
 
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
-        """Remove `key` and return its decoded value, or `default`. O(1)."""
-        raw: Any = super().pop(key) if default is _MISSING else super().pop(key, _MISSING)
-        return default if raw is _MISSING else self._codec.loads(raw)
+        """Remove `key` and return its decoded value, or `default`; what cannot be decoded stays. O(1)."""
+        entry = _core.take(self, key)
+        if entry is not None:
+            return self._loaded(entry)
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove some entry and return it, decoded. O(1) amortized until empty."""
-        entry: tuple[Any, Any] = super().popitem()
-        return entry[0], self._codec.loads(entry[1])
+        """Remove some entry and return it, decoded; what cannot be stays. O(1) amortized until empty."""
+        entry = _core.take(self)
+        if entry is None:
+            raise KeyError("popitem(): store is empty")
+        return entry[0], self._loaded(entry)
+
+    def _loaded(self, entry: tuple[Any, Any, float | None]) -> Any:
+        """Decode the value of an entry that was removed, or put it back."""
+        key, raw, ttl = entry
+        try:
+            return self._codec.loads(raw)
+        except BaseException:
+            super().add(key, raw, ttl)
+            raise
 
     def setdefault(self, key: Any, default: Any = None, ttl: Any = ...) -> Any:
         """Return the decoded value of `key`; if missing store `default` first. Atomic, O(1)."""

@@ -2,26 +2,31 @@
 
 One thread a store waits, without the GIL, for entries that have expired. It holds the callback only
 while it calls it, so that a store and a callback that refers to it are collected as other cycles
-are. Before a fork it stops; in parent and child it starts again when the next entry expires.
+are. Before a fork it stops; in parent and child it starts again at the next write by Python, or
+when the next entry expires.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import weakref
+from collections import deque
 from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 from atbr import _core
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from atbr.store import Store
 
 MOST = 1_024
 LONGEST_WAIT = 60.0
 """Seconds; a thread that waits is woken when something happens, so this is only a safety net."""
 LONGEST_JOIN = 1.0
-"""Seconds that a fork waits for callbacks that are being called."""
+"""Seconds that a fork, or the interpreter's exit, waits for callbacks that are being called."""
 
 
 class Watcher:
@@ -33,6 +38,7 @@ class Watcher:
         self._stopped = False
         self._thread: Thread | None = None
         self._previous: Thread | None = None
+        self._batch: deque[tuple[bytes, bytes]] = deque()
         self.resume()
         _watchers.add(self)
         weakref.finalize(store, self.stop).atexit = False
@@ -46,46 +52,49 @@ class Watcher:
             )
             self._thread.start()
 
-    def suspend(self) -> None:
-        """End the thread, and keep what expires until `resume`."""
-        if self._thread is not None and self._thread is not current_thread():
-            thread, self._thread = self._thread, None
-            self._previous = thread
-            _core.watch_expired(self._raw, False)
-            # A callback may wait for what the forking thread holds; then the fork comes first.
-            thread.join(LONGEST_JOIN)
+    def suspend(self) -> Thread | None:
+        """Let the thread end after the callback that it is in, and keep what expires until `resume`."""
+        if self._thread is None or self._thread is current_thread():
+            return None
+        thread, self._thread = self._thread, None
+        self._previous = thread
+        _core.watch_expired(self._raw, False)
+        return thread
 
     def ask_again(self) -> None:
-        """After a fork: have `resume` called when the next entry expires, unless a thread is there."""
+        """After a fork: have `resume` called when it is needed, unless a thread is there."""
         # In a child, one that started while the parent forked is not.
         if self._thread is None or not self._thread.is_alive():
             self._thread = None
             if not self._stopped:
                 _core.watch_expired(self._raw, False)
+                if self._batch:
+                    _core.ask_to_resume()
 
-    def stop(self) -> None:
-        """Let the thread end, and keep nothing any more."""
+    def stop(self) -> Thread | None:
+        """Let the thread end after the callback that it is in, and keep nothing any more."""
         self._stopped = True
         _core.ignore_expired(self._raw)
+        return None if self._thread is current_thread() else self._thread
 
-    def join(self) -> None:
-        """Wait for a thread that was stopped."""
-        if self._thread is not None and self._thread is not current_thread():
-            self._thread.join()
+    def _ends(self) -> bool:
+        return self._thread is not current_thread() or self._stopped or self._raw.closed
 
     def _run(self, previous: Thread | None) -> None:
-        thread = current_thread()
         if previous is not None:
             previous.join()
         del previous
-        while self._thread is thread and not self._stopped and not self._raw.closed:
-            self._tell(_core.take_expired(self._raw, MOST, LONGEST_WAIT))
+        while not self._ends():
+            if not self._batch:
+                self._batch.extend(_core.take_expired(self._raw, MOST, LONGEST_WAIT))
+            self._tell()
 
-    def _tell(self, batch: list[tuple[bytes, bytes]]) -> None:
+    def _tell(self) -> None:
         store = self._store()
         if store is None:
             return
-        for key, value in batch:
+        while self._batch and not self._ends():
+            key, value = self._batch.popleft()
             try:
                 store._on_expire(*store._decoded(key, value))
             except BaseException as error:  # nobody above could handle it
@@ -102,8 +111,7 @@ def suspend_all() -> None:
     """Stop all threads before a fork."""
     global _forking
     _forking += 1
-    for watcher in list(_watchers):
-        watcher.suspend()
+    _join(watcher.suspend() for watcher in list(_watchers))
 
 
 def resume_all() -> None:
@@ -130,9 +138,15 @@ def after_fork_in_child() -> None:
 
 def stop_all() -> None:
     """End all threads at the interpreter's exit."""
-    for watcher in list(_watchers):
-        watcher.stop()
-        watcher.join()
+    _join(watcher.stop() for watcher in list(_watchers))
+
+
+def _join(ending: Iterable[Thread | None]) -> None:
+    """Wait for threads that were told to end; not for long: a callback may wait for this thread."""
+    threads = [thread for thread in ending if thread is not None]
+    until = time.monotonic() + LONGEST_JOIN
+    for thread in threads:
+        thread.join(max(0, until - time.monotonic()))
 
 
 if hasattr(os, "register_at_fork"):

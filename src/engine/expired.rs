@@ -59,6 +59,16 @@ struct Inner {
     called: bool,
 }
 
+impl Inner {
+    /// Tells who is away, once, that entries wait.
+    fn call_if_away(&mut self) {
+        if self.watch == Watch::Away && !self.called && !self.entries.is_empty() {
+            self.called = true;
+            UNWATCHED.get().into_iter().for_each(|call| call());
+        }
+    }
+}
+
 static UNWATCHED: OnceLock<fn()> = OnceLock::new();
 
 /// Names what is called, once for all stores, when something expires that is wanted by somebody who is away. It is called under
@@ -96,6 +106,7 @@ impl ExpiredQueue {
             inner.entries = VecDeque::new();
             self.bytes.store(0, Ordering::Relaxed);
         }
+        inner.call_if_away();
         if let Some(waiting) = inner.waiting.take() {
             waiting.unpark();
         }
@@ -127,16 +138,13 @@ impl ExpiredQueue {
         if inner.watch == Watch::Off {
             return;
         }
-        if inner.watch == Watch::Away && !inner.called {
-            inner.called = true;
-            UNWATCHED.get().into_iter().for_each(|call| call());
-        }
         if inner.entries.len() >= MOST_ENTRIES || inner.entries.try_reserve(1).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         self.bytes.fetch_add(entry.bytes(), Ordering::Relaxed);
         inner.entries.push_back(entry);
+        inner.call_if_away();
         if let Some(waiting) = inner.waiting.take() {
             waiting.unpark();
         }

@@ -5,10 +5,11 @@ use std::io::Write;
 
 use super::events::Event;
 use super::record::ValueRef;
-use super::shard::Change;
+use super::shard::{Change, Popped};
 use super::store::{Store, Wait};
-use super::table::try_reserve_exact;
+use super::table::{try_copy, try_reserve_exact};
 use super::ttl::Ttl;
+use crate::limits::SMALL_VALUE_LEN;
 use crate::{Error, Result};
 
 /// Of a 64-bit integer, its sign included.
@@ -19,10 +20,15 @@ impl Store {
     /// `ttl`.
     ///
     /// # Errors
-    /// [`Error::NotAnInteger`], [`Error::IntegerOverflow`], and those of [`Store::set_with`].
+    /// [`Error::NotAnInteger`], [`Error::IntegerOverflow`], and those of [`Store::set_with`]; [`Error::WouldBlock`] too for a long
+    /// value where `wait` is [`Wait::Try`].
     pub fn incr(&self, key: &[u8], delta: i64, initial: i64, ttl: Ttl, wait: Wait) -> Result<i64> {
         self.modify_as(key, 0, wait, Some(Event::IncrBy), |entry| {
             let created = entry.is_none();
+            let len = entry.as_ref().map_or(0, |e| e.value.len());
+            if len > SMALL_VALUE_LEN && wait == Wait::Try {
+                return Err(Error::WouldBlock);
+            }
             let old = entry.map_or(Ok(initial), |e| parse_integer(e.value.as_slice()))?;
             let new = old.checked_add(delta).ok_or(Error::IntegerOverflow)?;
             let mut text = Vec::new();
@@ -39,16 +45,19 @@ impl Store {
         })
     }
 
-    /// Appends to a value and returns its new length in bytes; a missing key counts as empty.
+    /// Appends to a value and returns its new length in bytes; a missing key counts as empty. O(length of the tail), amortized.
     ///
     /// # Errors
-    /// Those of [`Store::set`].
+    /// Those of [`Store::set`]; [`Error::WouldBlock`] too for a long value where `wait` is [`Wait::Try`].
     pub fn append(&self, key: &[u8], tail: &[u8], wait: Wait) -> Result<usize> {
         let mut room = tail.len();
         loop {
             let mut needed = 0;
             let appended = self.modify_up_to(key, room, wait, |entry| {
                 let old = entry.as_ref().map_or(0, |e| e.value.len());
+                if old > SMALL_VALUE_LEN && wait == Wait::Try {
+                    return Err(Error::WouldBlock);
+                }
                 needed = entry.map_or(0, |e| e.value.room_to_append(tail.len()));
                 // What it takes is known only now.
                 let fits = needed <= room || !self.is_bounded_in_bytes();
@@ -106,6 +115,27 @@ impl Store {
     ) -> Result<Option<R>> {
         self.reduce(key, wait, |old| {
             Ok((Change::Delete, old.map(|entry| f(entry.value))))
+        })
+    }
+
+    /// Takes a key out with all that belongs to it; None where it was not there. O(length of the value).
+    ///
+    /// # Errors
+    /// Those of [`Store::delete`]; [`Error::OutOfMemory`], and then it stays.
+    pub fn take(&self, key: &[u8]) -> Result<Option<Popped>> {
+        self.reduce(key, Wait::Block, |entry| {
+            let Some(entry) = entry else {
+                return Ok((Change::Keep, None));
+            };
+            let mut popped = Popped {
+                key: Vec::new(),
+                value: Vec::new(),
+                time_left: entry.time_left,
+                order: self.place(key).1,
+            };
+            try_copy(&mut popped.key, key)?;
+            try_copy(&mut popped.value, entry.value.as_slice())?;
+            Ok((Change::Delete, Some(popped)))
         })
     }
 

@@ -74,6 +74,14 @@ impl Page {
         }
     }
 
+    /// The block of entry `i`, where its value is not copied.
+    pub fn shared(&self, i: usize) -> Option<&Block> {
+        match &self.entries[i].value {
+            Value::Copied(_) => None,
+            Value::Shared(block) => Some(block),
+        }
+    }
+
     /// Milliseconds that entry `i` had left when it was found; None: it does not expire.
     pub fn time_left(&self, i: usize) -> Option<u64> {
         self.entries[i].time_left

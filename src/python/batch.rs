@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyMapping, PyString, PyTu
 
 use super::convert::{self, Input};
 use super::errors::raise;
+use super::expired;
 use super::gil;
 use super::store::PyStore;
 use crate::engine::{Batch, Filter, Options, Page, Store, Ttl, Wait};
@@ -162,6 +163,7 @@ pub fn delete_many(handle: &PyStore, keys: &Bound<'_, PyAny>) -> PyResult<usize>
 /// See [`PyStore`]'s method of the same name.
 pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>, ttl: Ttl) -> PyResult<usize> {
     handle.check_open()?;
+    expired::resume_if_away(entries.py());
     let pairs = pairs_of(entries)?;
     if !is_plain_and_good(handle, entries) && can_be_read_twice(&pairs)? {
         let mut position = 0;

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTypeInfo, ffi};
 
+use super::gil;
 use crate::limits;
 
 /// The Python type that a store gives back.
@@ -196,14 +197,19 @@ fn surrogates<'a>(object: &'a Bound<'_, PyAny>, errors: Errors) -> PyResult<Inpu
             ),
         )?
     };
-    copied(bytes_of(&encoded))
+    copied(object.py(), bytes_of(&encoded))
 }
 
-fn copied(slice: &[u8]) -> PyResult<Input<'static>> {
+fn copied(py: Python<'_>, slice: &[u8]) -> PyResult<Input<'static>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(slice.len())
         .map_err(|_| super::errors::raise(crate::Error::OutOfMemory))?;
-    copy.extend_from_slice(slice);
+    let mut fill = || copy.extend_from_slice(slice);
+    if slice.len() > limits::SMALL_VALUE_LEN {
+        gil::detach(py, fill);
+    } else {
+        fill();
+    }
     Ok(Input::Copied(copy))
 }
 
@@ -234,7 +240,7 @@ fn buffer<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Input<'a>> {
         } else if len == 0 {
             Ok(Input::Borrowed(&[]))
         } else {
-            copied(std::slice::from_raw_parts(view.buf.cast::<u8>(), len))
+            copied(py, std::slice::from_raw_parts(view.buf.cast::<u8>(), len))
         };
         ffi::PyBuffer_Release(&mut view);
         result

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyBaseException, PyValueError};
@@ -16,11 +17,16 @@ use crate::engine::{self, Expired, Watch};
 
 /// What starts the threads again.
 static RESUME: OnceLock<Py<PyAny>> = OnceLock::new();
+/// Whether a thread may be away.
+static AWAY: AtomicBool = AtomicBool::new(false);
 
 /// Keep entries that expire for `take_expired`; `present` says whether a thread is about to take them, or away for a while.
 #[pyfunction]
 pub fn watch_expired(py: Python<'_>, store: &Bound<'_, PyStore>, present: bool) {
     let watch = if present { Watch::On } else { Watch::Away };
+    if !present {
+        AWAY.store(true, Ordering::Relaxed);
+    }
     gil::detach(py, || store.get().engine().watch_expired(watch));
 }
 
@@ -56,23 +62,39 @@ pub fn report_unraisable(error: &Bound<'_, PyBaseException>, object: &Bound<'_, 
     PyErr::from_value(error.as_any().clone()).write_unraisable(object.py(), Some(object));
 }
 
-/// Have `resume` called, in the main thread, when something expires while the thread that takes it is away.
+/// Have `resume` called while a thread is away: by the next write, or, once something has expired, in the main thread.
 #[pyfunction]
 pub fn on_unwatched(resume: Py<PyAny>) {
     let _ = RESUME.set(resume);
-    engine::on_unwatched(|| {
-        // SAFETY: may be called by any thread, attached or not; where the list of calls is full the next entry asks again.
-        unsafe { ffi::Py_AddPendingCall(Some(call_resume), std::ptr::null_mut()) };
-    });
+    engine::on_unwatched(ask_to_resume);
+}
+
+/// Have `resume` called soon, in the main thread.
+#[pyfunction]
+pub fn ask_to_resume() {
+    // SAFETY: may be called by any thread, attached or not; where the list of calls is full the next write resumes.
+    unsafe { ffi::Py_AddPendingCall(Some(call_resume), std::ptr::null_mut()) };
 }
 
 extern "C" fn call_resume(_: *mut c_void) -> c_int {
-    Python::attach(|py| {
-        if let Some(resume) = RESUME.get()
-            && let Err(error) = resume.call0(py)
-        {
-            error.write_unraisable(py, None);
-        }
-    });
+    Python::attach(resume);
     0
+}
+
+/// What a write calls before it locks anything: the main thread may be busy or asleep.
+#[inline(always)]
+pub fn resume_if_away(py: Python<'_>) {
+    if AWAY.load(Ordering::Relaxed) {
+        resume(py);
+    }
+}
+
+#[cold]
+fn resume(py: Python<'_>) {
+    AWAY.store(false, Ordering::Relaxed);
+    if let Some(resume) = RESUME.get()
+        && let Err(error) = resume.call0(py)
+    {
+        error.write_unraisable(py, None);
+    }
 }

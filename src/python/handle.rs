@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
-#[cfg(debug_assertions)]
-use super::convert;
 use super::store::PyStore;
-use super::{batch, gil, live};
+use super::{batch, convert, gil, live, ttl};
+use crate::engine;
 #[cfg(debug_assertions)]
 use crate::engine::{Change, Wait};
 
@@ -37,6 +36,31 @@ pub fn clone(py: Python<'_>, store: &Bound<'_, PyStore>) -> PyResult<PyStore> {
         *handle.reader(),
         handle.options().clone(),
     ))
+}
+
+/// Remove `key`, or without one some entry, and return (key, value, seconds left or None); None if there is none.
+#[pyfunction]
+#[pyo3(signature = (store, key=None))]
+pub fn take<'py>(
+    py: Python<'py>,
+    store: &Bound<'py, PyStore>,
+    key: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let handle = store.get();
+    let popped = match key {
+        None => handle.with_engine(py, engine::Store::pop_any)?,
+        Some(key) => {
+            let bytes = convert::key(key, handle.reader().errors)?;
+            handle.with_engine(py, |store| store.take(&bytes))?
+        }
+    };
+    let Some(popped) = popped else {
+        return handle.check_open().map(|()| None);
+    };
+    let (key, value) = handle.objects_of(py, &popped)?;
+    (key, value, ttl::left(popped.time_left))
+        .into_pyobject(py)
+        .map(Some)
 }
 
 /// Return whether both are handles on the same data.

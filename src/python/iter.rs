@@ -1,9 +1,13 @@
 //! Iterators over keys, values and items. Each fetches pages from the store's scan, detached; no lock of the store is
 //! held while Python code runs.
 
+use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
@@ -14,8 +18,11 @@ use super::lookup::Reader;
 use super::store::PyStore;
 use super::ttl;
 use crate::Error;
-use crate::engine::{Filter, Page, Store};
+use crate::engine::{Block, Filter, Page, Store};
+use crate::limits::SMALL_VALUE_LEN;
 
+/// How long a thread sleeps that waits for another one to fetch a page.
+const NAP: Duration = Duration::from_micros(50);
 /// Entries a page holds unless the caller says otherwise: a fraction of a millisecond.
 const PAGE: usize = 1_024;
 
@@ -48,12 +55,16 @@ struct State {
     next: usize,
     /// Where the next page starts; None after the last one.
     cursor: Option<u64>,
+    /// The process in which a thread fetches a page; the lock is free meanwhile, for a fork must not find it taken.
+    fetching: Option<u32>,
 }
 
 /// An object, or the bytes of one that could not be built under the lock.
 enum Part {
     Object(Py<PyAny>),
     Bytes(Vec<u8>),
+    /// A big value, which is copied outside the lock, and without the GIL.
+    Big(Block),
     Absent,
 }
 
@@ -79,6 +90,7 @@ impl Entries {
             page: Page::default(),
             next: 0,
             cursor: Some(0),
+            fetching: None,
         };
         let count = if count == 0 {
             PAGE
@@ -101,17 +113,43 @@ impl Entries {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, once no other thread fetches.
+    fn wait(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
+        loop {
+            let state = self.lock(py);
+            match state.fetching {
+                None => return Ok(state),
+                Some(process) if process != process::id() => {
+                    return Err(PyRuntimeError::new_err(
+                        "the process was forked while another thread used this iterator",
+                    ));
+                }
+                Some(_) => drop(state),
+            }
+            gil::detach(py, || thread::sleep(NAP));
+            py.check_signals()?;
+        }
+    }
+
     /// Fetches the next page; false at the end.
     fn fetch(&self, py: Python<'_>, mut state: MutexGuard<'_, State>) -> PyResult<bool> {
         let Some(cursor) = state.cursor else {
             return Ok(false);
         };
+        let mut page = std::mem::take(&mut state.page);
         state.next = 0;
+        state.fetching = Some(process::id());
+        drop(state);
+        let unfinished = Unfinished(self);
         let values = self.what != What::Keys;
         let next = gil::detach(py, || {
             self.store
-                .scan(cursor, &self.filter, self.count, values, &mut state.page)
+                .scan(cursor, &self.filter, self.count, values, &mut page)
         });
+        std::mem::forget(unfinished);
+        let mut state = self.lock(py);
+        state.page = page;
+        state.fetching = None;
         match next {
             // A scan of a closed store finds nothing, which must not look like the end.
             Ok(_) if state.page.is_empty() && self.store.is_closed() => {
@@ -155,10 +193,15 @@ impl Entries {
         };
         let value = match self.what {
             What::Keys => Part::Absent,
-            _ => Self::part(py, self.reader.values, state.page.value(index))?,
+            _ => match state.page.shared(index) {
+                Some(block) if block.value().len() > SMALL_VALUE_LEN => Part::Big(block.clone()),
+                _ => Self::part(py, self.reader.values, state.page.value(index))?,
+            },
         };
         let named = match (&key, &value) {
-            (Part::Bytes(_), _) | (_, Part::Bytes(_)) => state.page.key(index).to_vec(),
+            (Part::Bytes(_), _) | (_, Part::Bytes(_) | Part::Big(_)) => {
+                state.page.key(index).to_vec()
+            }
             _ => Vec::new(),
         };
         Ok(Some(Taken {
@@ -179,12 +222,26 @@ impl Entries {
         match part {
             Part::Absent => Ok(None),
             Part::Object(object) => Ok(Some(object)),
+            Part::Big(block) => {
+                let object = self.reader.object(py, block.value(), key)?;
+                Ok(Some(object.unbind()))
+            }
             Part::Bytes(data) => {
                 let data = if is_key { key } else { &data };
                 convert::decode(py, self.reader.errors, data, key)
                     .map(|object| Some(object.unbind()))
             }
         }
+    }
+}
+
+/// A fetch that panicked: the iterator ends there.
+struct Unfinished<'a>(&'a Entries);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.fetching, state.cursor) = (None, None);
     }
 }
 
@@ -208,7 +265,7 @@ impl Entries {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {
-            let mut state = self.lock(py);
+            let mut state = self.wait(py)?;
             if let Some(taken) = self.take(py, &mut state)? {
                 // Tuples and exceptions can start the garbage collector, and it can run anything.
                 drop(state);

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::convert::{self, Built, Errors, Kind};
 use super::errors::raise;
+use super::expired;
 use super::gil::{self, Release};
 use crate::engine::{Block, Change, Found, Store, Ttl, ValueRef, Wait};
 use crate::limits::SMALL_VALUE_LEN;
@@ -150,6 +151,7 @@ impl Reader {
         len: usize,
         mut work: impl FnMut(Wait) -> Result<R>,
     ) -> Result<R> {
+        expired::resume_if_away(py);
         if len <= SMALL_VALUE_LEN && !gil::releases(py, self.release) {
             match work(Wait::Try) {
                 Err(Error::WouldBlock) => {}

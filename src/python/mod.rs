@@ -28,13 +28,13 @@ mod _core {
     use super::errors::StoreFull;
     #[pymodule_export]
     use super::expired::{
-        ignore_expired, on_unwatched, report_unraisable, take_expired, watch_expired,
+        ask_to_resume, ignore_expired, on_unwatched, report_unraisable, take_expired, watch_expired,
     };
     #[cfg(debug_assertions)]
     #[pymodule_export]
     use super::handle::hold_lock;
     #[pymodule_export]
-    use super::handle::{clone, share_data, stats, types_of};
+    use super::handle::{clone, share_data, stats, take, types_of};
     #[pymodule_export]
     use super::iter::{Entries, iter_items, iter_values};
     #[pymodule_export]

@@ -15,7 +15,7 @@ use super::live;
 use super::lookup::Reader;
 use super::options::{self, Maybe, check_room};
 use super::ttl::{self, ManualClock};
-use crate::engine::{Filter, Glob, Options, Store, Ttl, Wait};
+use crate::engine::{Filter, Glob, Options, Popped, Store, Ttl, Wait};
 use crate::{Error, Result};
 
 /// The compiled part of `atbr.Store`; use that class.
@@ -110,6 +110,24 @@ impl PyStore {
         ))
     }
 
+    /// The key and the value of what was taken out; what cannot be given back must not be lost, and is put back.
+    pub fn objects_of<'py>(
+        &self,
+        py: Python<'py>,
+        popped: &Popped,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (key, value) = (&popped.key, &popped.value);
+        let objects = self.reader.key_object(py, key).and_then(|key_object| {
+            let value_object = self.reader.object(py, value, key)?;
+            Ok((key_object, value_object))
+        });
+        if objects.is_err() {
+            let ttl = popped.time_left.map_or(Ttl::Never, Ttl::Millis);
+            self.with_engine(py, |store| store.add(key, value, ttl, Wait::Block))?;
+        }
+        objects
+    }
+
     /// Runs an operation of the engine detached.
     pub fn with_engine<R>(
         &self,
@@ -117,6 +135,15 @@ impl PyStore {
         work: impl FnOnce(&Store) -> Result<R>,
     ) -> PyResult<R> {
         gil::detach(py, || work(&self.store)).map_err(raise)
+    }
+}
+
+impl Drop for PyStore {
+    /// Frees what nobody else can reach with the thread detached: that takes a while where it is much.
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.store) == 1 {
+            Python::attach(|py| gil::detach(py, || self.store.close()));
+        }
     }
 }
 
@@ -344,17 +371,7 @@ impl PyStore {
             self.check_open()?;
             return Err(PyKeyError::new_err("popitem(): store is empty"));
         };
-        let (key, value) = (popped.key, popped.value);
-        let objects = self.reader.key_object(py, &key).and_then(|key_object| {
-            let value_object = self.reader.object(py, &value, &key)?;
-            Ok((key_object, value_object))
-        });
-        if objects.is_err() {
-            // What cannot be given back must not be lost.
-            let ttl = popped.time_left.map_or(Ttl::Never, Ttl::Millis);
-            self.with_engine(py, |store| store.add(&key, &value, ttl, Wait::Block))?;
-        }
-        objects
+        self.objects_of(py, &popped)
     }
 
     /// Return the value of `key`; if it is missing store `default` first, with a ttl as for `set`. Atomic, O(1).
@@ -483,8 +500,9 @@ impl PyStore {
     ) -> PyResult<bool> {
         let (bytes, new) = (self.key(key)?, self.value(new)?);
         let expected = expected.map(|value| self.value(value)).transpose()?;
+        let len = new.len().max(expected.as_ref().map_or(0, |e| e.len()));
         self.reader
-            .write_value(key.py(), new.len(), |wait| {
+            .write_value(key.py(), len, |wait| {
                 self.store
                     .compare_and_set(&bytes, expected.as_deref(), &new, wait)
             })

@@ -1,6 +1,6 @@
 //! Times to live as Python says them: seconds, a timedelta, or None. Knows no store.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyFloat, PyInt};
 
@@ -23,7 +23,7 @@ pub fn given(ttl: &Bound<'_, PyAny>) -> PyResult<Ttl> {
     if ttl.is_none() {
         return Ok(Ttl::Never);
     }
-    let seconds = seconds(ttl)?;
+    let seconds = seconds(ttl, "ttl= must be seconds, a timedelta or None")?;
     // By whole microseconds: 8.191 s are not quite 8,191 ms, as a float.
     let mut milliseconds = ((seconds * 1e6).round() / 1e3).ceil();
     if seconds > 0.0 {
@@ -39,8 +39,8 @@ pub fn given(ttl: &Bound<'_, PyAny>) -> PyResult<Ttl> {
     )))
 }
 
-/// Reads a number of seconds or a timedelta.
-fn seconds(time: &Bound<'_, PyAny>) -> PyResult<f64> {
+/// Reads a number of seconds or a timedelta; `wanted` begins the message for what is neither.
+fn seconds(time: &Bound<'_, PyAny>, wanted: &str) -> PyResult<f64> {
     if let Ok(seconds) = time.cast_exact::<PyFloat>() {
         return Ok(seconds.value());
     }
@@ -54,10 +54,11 @@ fn seconds(time: &Bound<'_, PyAny>) -> PyResult<f64> {
     }
     match time.extract() {
         Ok(seconds) if time.cast::<PyBool>().is_err() => Ok(seconds),
-        _ => Err(PyTypeError::new_err(format!(
-            "ttl= must be seconds, a timedelta or None, not {}",
-            time.get_type().name()?
-        ))),
+        Err(error) if !error.is_instance_of::<PyException>(time.py()) => Err(error),
+        _ => {
+            let name = time.get_type().name()?;
+            Err(PyTypeError::new_err(format!("{wanted}, not {name}")))
+        }
     }
 }
 
@@ -96,7 +97,8 @@ impl ManualClock {
     /// >>> clock.now()
     /// 1.5
     fn advance(&self, time: &Bound<'_, PyAny>) -> PyResult<()> {
-        let milliseconds = seconds(time)? * 1e3;
+        let wanted = "a clock moves by seconds or a timedelta";
+        let milliseconds = seconds(time, wanted)? * 1e3;
         if !(0.0..=limits::MAX_TTL as f64).contains(&milliseconds) {
             return Err(PyValueError::new_err(format!(
                 "a clock moves by 0 to 10 years, not {}",

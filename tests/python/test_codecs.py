@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atbr import JSON, Codec, Store
+from atbr import JSON, Codec, ManualClock, Store
 
 VALUES = [None, True, 0, -1.5, "", "ä", [], {}, [1, [2, {"a": None}]], {"b": "\n\t\0"}]
 
@@ -95,3 +95,35 @@ def test_a_value_that_does_not_decode_raises_what_loads_raises(json_store: Store
     with pytest.raises(ValueError, match="Expecting"):
         json_store["a"]
     assert "a" in json_store
+
+
+def test_what_cannot_be_decoded_stays_with_its_ttl() -> None:
+    clock = ManualClock()
+    store: Store[Any] = Store(values=JSON, clock=clock)
+    store.view(values=str).set("bad", "{nope", ttl=60)
+    clock.advance(10)
+    with pytest.raises(ValueError, match="Expecting"):
+        store.pop("bad")
+    with pytest.raises(ValueError, match="Expecting"):
+        store.popitem()
+    assert store.get_ttl("bad") == 50
+    assert store.view(values=str)["bad"] == "{nope"
+    store["good"] = [1]
+    assert store.pop("good") == [1]
+    assert store.pop("good", None) is None
+    with pytest.raises(KeyError, match="good"):
+        store.pop("good")
+    store.clear()
+    with pytest.raises(KeyError, match="empty"):
+        store.popitem()
+
+
+def test_values_of_another_type_are_refused_as_from_a_dict() -> None:
+    text, data = Store({"a": "1"}), Store({"a": b"\xff"}, values=bytes)
+    for target, source in ((text, data), (data, text)):
+        with pytest.raises(TypeError, match="value must be"):
+            target.update(source)
+    assert text == {"a": "1"}
+    assert dict(data) == {"a": b"\xff"}
+    data.update(Store({"b": b"\xfe"}, values=bytes))
+    assert data["b"] == b"\xfe"

@@ -68,7 +68,7 @@ try:
             break
     else:
         store["parent"] = "alive"
-        assert store["parent"] == "alive" or True
+        assert store["parent"] == "alive"
         print("done")
 finally:
     stop.set()
@@ -111,3 +111,41 @@ if child == 0:
 print(os.waitpid(child, 0)[1])
 """
     assert run_python(program, str(path)) == "0\n"
+
+
+def test_an_iterator_that_threads_share_does_not_block_a_child(
+    run_python: Callable[..., str],
+) -> None:
+    program = """
+import os, threading, warnings
+import atbr
+warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+store = atbr.Store({str(i): "x" * 100 for i in range(20_000)})
+shared, stop = [iter(store.items())], threading.Event()
+
+def work():
+    while not stop.is_set():
+        try:
+            next(shared[0])
+        except StopIteration:
+            shared[0] = iter(store.items())
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+ended = []
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        try:
+            next(shared[0], None)
+        except RuntimeError as error:
+            os._exit(1 if "forked while another thread" in str(error) else 2)
+        os._exit(0)
+    ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop.set()
+for thread in threads:
+    thread.join()
+print(set(ended) <= {0, 1})
+"""
+    assert run_python(program) == "True\n"

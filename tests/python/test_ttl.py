@@ -287,3 +287,18 @@ def test_an_incr_that_fails_leaves_the_ttl(clock: ManualClock) -> None:
     with pytest.raises(OverflowError):
         store.incr("n", ttl=99)
     assert store.get_ttl("k") == store.get_ttl("n") == 5
+
+
+def test_ctrl_c_while_a_number_is_asked_for_is_not_a_type_error() -> None:
+    class Interrupted:
+        def __float__(self) -> float:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Store().set("a", "1", ttl=Interrupted())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("time", [True, "1", None, b"1", [1]])
+def test_a_clock_that_is_moved_by_no_number_says_so(time: Any) -> None:
+    with pytest.raises(TypeError, match="a clock moves by seconds or a timedelta, not "):
+        ManualClock().advance(time)
