@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -42,9 +43,9 @@ def main() -> None:
         again.load(path)
         assert again == store
 
-    clock, told = atbr.ManualClock(), []
+    clock, told = atbr.ManualClock(), threading.Event()
     with atbr.Store(
-        ttl=60, maxsize=1_000, clock=clock, on_expire=lambda key, _: told.append(key)
+        ttl=60, maxsize=1_000, clock=clock, on_expire=lambda _key, _value: told.set()
     ) as cache:
         for i in range(2_000):
             cache[f"key{i}"] = "value"
@@ -52,7 +53,7 @@ def main() -> None:
         clock.advance(61)
         cache.expire()
         assert not cache
-    assert told
+        assert told.wait(60)
 
     compat.Store.set("name", {"first": "John"})
     assert compat.Store.get("name") == {"first": "John"}
