@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ const NAP: Duration = Duration::from_micros(50);
 struct Running {
     thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    /// The system's number of the thread, once it runs.
+    number: Arc<AtomicI32>,
 }
 
 /// Its times are the system's clock's.
@@ -90,12 +92,23 @@ fn wake_or_start(running: &mut Option<Running>) {
         Some(running) => running.thread.thread().unpark(),
         None if USERS.load(Ordering::SeqCst) > 0 => {
             let stop = Arc::new(AtomicBool::new(false));
-            let flag = Arc::clone(&stop);
+            let number = Arc::new(AtomicI32::new(0));
+            let (flag, own) = (Arc::clone(&stop), Arc::clone(&number));
             ALARM.look();
             let named = thread::Builder::new().name("atbr-sweeper".into());
-            let spawned = without_signals(|| named.spawn(move || run(&flag)));
+            let begin = move || {
+                own.store(own_number(), Ordering::SeqCst);
+                run(&flag);
+            };
+            let spawned = without_signals(|| named.spawn(begin));
             match spawned {
-                Ok(thread) => *running = Some(Running { thread, stop }),
+                Ok(thread) => {
+                    *running = Some(Running {
+                        thread,
+                        stop,
+                        number,
+                    });
+                }
                 // The next operation tries again.
                 Err(_) => ALARM.turn_off(),
             }
@@ -122,13 +135,43 @@ fn without_signals<R>(spawn: impl FnOnce() -> R) -> R {
 }
 
 fn stop(running: &mut Option<Running>) {
-    if let Some(Running { thread, stop }) = running.take() {
+    if let Some(Running {
+        thread,
+        stop,
+        number,
+    }) = running.take()
+    {
         stop.store(true, Ordering::SeqCst);
         thread.thread().unpark();
         // It does not panic: it runs no code but the engine's.
         let _ = thread.join();
+        wait_until_gone(number.load(Ordering::SeqCst));
         ALARM.turn_off();
     }
+}
+
+/// A thread that was joined may be counted by the system for a moment more, and who forks then is warned of threads.
+#[cfg(target_os = "linux")]
+fn wait_until_gone(number: i32) {
+    for _ in 0..1_000 {
+        // SAFETY: no signal is sent; asks whether this process has that thread.
+        if unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), number, 0) } != 0 {
+            return;
+        }
+        thread::sleep(Duration::from_micros(10));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wait_until_gone(_: i32) {}
+
+/// The system's number of this thread; 0 where that is not asked for.
+fn own_number() -> i32 {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a call without arguments.
+    return unsafe { libc::gettid() };
+    #[cfg(not(target_os = "linux"))]
+    return 0;
 }
 
 /// Stops the thread before a fork, and keeps it from starting until [`release_after_fork`].
