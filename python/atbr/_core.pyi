@@ -22,6 +22,7 @@ __all__ = [
     "LocalMap",
     "ManualClock",
     "PackedKeys",
+    "RedisPacker",
     "SaveReport",
     "Server",
     "Store",
@@ -30,6 +31,7 @@ __all__ = [
     "bucket_positions",
     "clone",
     "close_all",
+    "cut_pairs",
     "hold_lock",
     "ignore_expired",
     "iter_items",
@@ -43,6 +45,7 @@ __all__ = [
     "report_unraisable",
     "save",
     "share_data",
+    "sorted_pairs",
     "start_log",
     "stats",
     "take_expired",
@@ -273,6 +276,13 @@ class KeyCodec:
 @final
 class PackedKeys:
     def __len__(self) -> int: ...
+    def to_list(self) -> list[bytes]: ...
+    def cut(self, count: int) -> list[PackedKeys]: ...
+
+@final
+class RedisPacker:
+    def __new__(cls) -> Self: ...
+    def pack(self, *args: bytes | str | int | PackedKeys) -> list[bytes]: ...
 
 @final
 class LocalMap:
@@ -312,3 +322,7 @@ def postgresql_array(
     rows: list[bytes] | list[tuple[bytes, bytes]], part: int | None = None
 ) -> bytes: ...
 def postgresql_copy(pairs: list[tuple[bytes, bytes]]) -> bytes: ...
+def sorted_pairs(pairs: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
+def cut_pairs(
+    pairs: list[tuple[bytes, bytes]], rows: int, size: int
+) -> list[list[tuple[bytes, bytes]]]: ...

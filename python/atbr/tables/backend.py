@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from atbr._core import cut_pairs
 from atbr.tables.errors import NotSupported
 from atbr.tables.ranges import Interval
 
@@ -228,24 +228,7 @@ def chunks(pairs: list[Pair], rows: int = CHUNK_ROWS, size: int = CHUNK_BYTES) -
     >>> chunks([(b"a", b""), (b"b", b""), (b"c", b"")], rows=2)
     [[(b'a', b''), (b'b', b'')], [(b'c', b'')]]
     """
-    total = sum(map(len, chain.from_iterable(pairs)))
-    if len(pairs) <= rows and total <= size:
-        return [pairs] if pairs else []
-    if total * rows <= size * len(pairs) // 4:
-        # Rows are so small on the whole that their number decides; the odd big one does no harm.
-        return [pairs[at : at + rows] for at in range(0, len(pairs), rows)]
-    cut: list[list[Pair]] = []
-    current: list[Pair] = []
-    held = 0
-    for pair in pairs:
-        length = len(pair[0]) + len(pair[1])
-        if current and (len(current) == rows or held + length > size):
-            cut.append(current)
-            current, held = [], 0
-        current.append(pair)
-        held += length
-    cut.append(current)
-    return cut
+    return cut_pairs(pairs, rows, size)
 
 
 def distinct(pairs: list[Pair]) -> list[Pair]:

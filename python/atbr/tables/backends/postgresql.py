@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors, pq
 from psycopg.adapt import Dumper
 
-from atbr._core import postgresql_array, postgresql_copy
-from atbr.tables.backend import Backend, Pair, Write, chunks, distinct, pages
+from atbr._core import postgresql_array, postgresql_copy, sorted_pairs
+from atbr.tables.backend import Backend, Pair, Write, chunks, pages
 from atbr.tables.backends.sqlite import added
 from atbr.tables.config import Config
 from atbr.tables.errors import TablesError, unknown_table
@@ -202,7 +201,7 @@ class PostgresqlBackend(Backend):
             return
         # One key may come once in a statement, and in one order two of them cannot deadlock; an index
         # is also filled faster in its order.
-        rows = sorted(distinct(pairs), key=itemgetter(0))
+        rows = sorted_pairs(pairs)
         if len(rows) >= COPY_ROWS and self._copied(table, rows):
             return
         parts = chunks(rows, ARRAY_ROWS, ARRAY_BYTES)
