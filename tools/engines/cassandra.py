@@ -22,9 +22,9 @@ OPENS = """java.io java.lang java.lang.module java.lang.reflect java.nio java.ut
 EXPORTS = """java.lang.ref jdk.internal.misc jdk.internal.ref sun.nio.ch java.rmi/sun.rmi.registry
  java.rmi/sun.rmi.server java.sql/java.sql java.management.rmi/com.sun.jmx.remote.internal.rmi
  jdk.attach/sun.tools.attach jdk.compiler/com.sun.tools.javac.file jdk.unsupported/sun.misc"""
-# A small heap and quick start; settling and announcing are for clusters of many machines.
-JVM = """-Xms128m -Xmx512m -Xss512k -XX:+UseSerialGC -XX:TieredStopAtLevel=1
- -XX:MaxDirectMemorySize=256m -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData
+SMALL_HEAP = "512m"
+# A quick start; settling and announcing are for clusters of many machines.
+JVM = """-Xms128m -Xss512k -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData
  -Djava.net.preferIPv4Stack=true -Djdk.attach.allowAttachSelf=true
  -Dio.netty.tryReflectionSetAccessible=true -Dcassandra-foreground=yes
  -Dcassandra.ring_delay_ms=5000 -Dcassandra.skip_wait_for_gossip_to_settle=0
@@ -131,7 +131,9 @@ class Node:
             "cassandra.triggers_dir": self.folder / "triggers",
             "logback.configurationFile": self.folder / "logback.xml",
         }
-        command = ["java", *JVM.split(), *_modules()]
+        command = ["java", *JVM.split(), f"-Xmx{cluster.heap}", *_modules()]
+        if cluster.heap == SMALL_HEAP:
+            command += ["-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=256m"]
         command += [f"-D{name}={value}" for name, value in properties.items()]
         command += [f"-javaagent:{agent}", "-cp", f"{cache()}/*"]
         command += ["org.apache.cassandra.service.CassandraDaemon"]
@@ -195,10 +197,14 @@ class Node:
 
 
 class Cassandra:
-    """A cluster of one node or three; with `login` of the user and the password "cassandra"."""
+    """A cluster of one node or three; with `login` of the user and the password "cassandra".
 
-    def __init__(self, nodes: int = 1, *, login: bool = False) -> None:
+    A larger `heap` for each is for benchmarks, and goes with the JVM's best compiler.
+    """
+
+    def __init__(self, nodes: int = 1, *, login: bool = False, heap: str = SMALL_HEAP) -> None:
         self.login = login
+        self.heap = heap
         self.hosts = tuple(f"127.0.0.{number + 1}" for number in range(nodes))
         self.name = f"atbr{uuid.uuid4().hex[:8]}"
         self.folder = folder("cassandra")

@@ -6,7 +6,7 @@ Whoever writes one runs `atbr.tables.conformance` against it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from atbr._core import cut_pairs
@@ -45,7 +45,7 @@ class Backend(ABC):
     has_ttl: ClassVar[bool] = False
     #: Whether another process can use the same tables, so that a handle may be pickled.
     shared: ClassVar[bool] = True
-    #: How many keys `get_many` is best asked for at once.
+    #: How many keys `get_many` is best asked for at once, where values are small.
     read_rows: ClassVar[int] = 4_000
     max_key: ClassVar[int] = 65_535
     max_value: ClassVar[int]
@@ -63,12 +63,12 @@ class Backend(ABC):
         """Return the value of each key, or None; keys may come twice."""
 
     def encoded(self, codec: KeyCodec, keys: list[Any]) -> Any:
-        """Return the keys in the form that `pairs_of` takes, all of them checked."""
+        """Return the keys in the form that `values_of` takes, all of them checked."""
         return codec.encode_many(keys)
 
-    def pairs_of(self, table: str, keys: list[Any], encoded: Any) -> Iterable[tuple[Any, Any]]:
-        """Return (key, value or None) of each key, for `get_many` of a table."""
-        return zip(keys, self.get_many(table, encoded), strict=True)
+    def values_of(self, table: str, encoded: Any) -> list[bytes | None]:
+        """Return what `get_many` returns, of keys that `encoded` has made."""
+        return self.get_many(table, encoded)
 
     @abstractmethod
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:

@@ -49,36 +49,20 @@ impl LocalMap {
             for key in chunk {
                 slices.push(key.cast::<PyBytes>()?.as_bytes());
             }
-            self.look_up(py, &slices, |value| {
-                values.push(value.unwrap_or_else(|| py.None().into_bound(py)));
-                Ok(())
-            })?;
+            self.look_up(py, &slices, &mut values)?;
         }
         PyList::new(py, values)
     }
 
-    /// Return (key, value or None) of each key, whose bytes are in `packed`.
-    fn get_pairs<'py>(
-        &self,
-        keys: &Bound<'py, PyList>,
-        packed: &Bound<'py, PackedKeys>,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let py = keys.py();
+    /// Return the value of each packed key, or None.
+    fn get_packed<'py>(&self, packed: &Bound<'py, PackedKeys>) -> PyResult<Bound<'py, PyList>> {
+        let py = packed.py();
         let packed = packed.get();
-        let keys = keys.to_tuple();
-        let mut pairs = Vec::with_capacity(keys.len());
-        for from in (0..keys.len()).step_by(CHUNK) {
-            let slices = packed.slices(from, CHUNK);
-            let mut names = keys.as_slice()[from..].iter();
-            self.look_up(py, &slices, |value| {
-                let value = value.unwrap_or_else(|| py.None().into_bound(py));
-                if let Some(key) = names.next() {
-                    pairs.push(PyTuple::new(py, [key, &value])?);
-                }
-                Ok(())
-            })?;
+        let mut values = Vec::with_capacity(packed.len());
+        for from in (0..packed.len()).step_by(CHUNK) {
+            self.look_up(py, &packed.slices(from, CHUNK), &mut values)?;
         }
-        PyList::new(py, pairs)
+        PyList::new(py, values)
     }
 
     /// Make all writes, (key, value or None) each, as one step.
@@ -241,20 +225,23 @@ impl LocalMap {
 }
 
 impl LocalMap {
-    /// Calls `each` with the value of every key, in their order, as objects.
+    /// Adds the value of every key, or None, to `values`.
     fn look_up<'py>(
         &self,
         py: Python<'py>,
         keys: &[&[u8]],
-        mut each: impl FnMut(Option<Bound<'py, PyAny>>) -> PyResult<()>,
+        values: &mut Vec<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let mut page = Page::default();
         let found = gil::detach(py, || self.map.get_many(keys, &mut page)).map_err(raise)?;
         let mut entries = page.iter();
-        for found in found {
+        values.extend(found.into_iter().map(|found| {
             let entry = if found { entries.next() } else { None };
-            each(entry.map(|(_, value)| PyBytes::new(py, value).into_any()))?;
-        }
+            entry.map_or_else(
+                || py.None().into_bound(py),
+                |(_, value)| PyBytes::new(py, value).into_any(),
+            )
+        }));
         py.check_signals()
     }
 }

@@ -15,7 +15,7 @@ pub struct PackedKeys {
 #[pymethods]
 impl PackedKeys {
     fn __len__(&self) -> usize {
-        self.ends.len()
+        self.len()
     }
 
     /// Return the keys one by one.
@@ -49,6 +49,10 @@ impl PackedKeys {
         PackedKeys { data, ends }
     }
 
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The keys in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.from(0)
@@ -70,10 +74,10 @@ impl PackedKeys {
     }
 }
 
-/// Asks for the parts of a key that will be encoded soon: keys of a program's own are scattered in memory, and their
-/// parts are waited for together this way.
+/// Asks for the parts of a tuple that will be read soon: objects of a program's own are scattered in memory, and are
+/// waited for together this way.
 #[inline]
-pub fn fetch(key: &Bound<'_, PyAny>) {
+pub fn fetch_parts(key: &Bound<'_, PyAny>) {
     if let Ok(tuple) = key.cast_exact::<PyTuple>() {
         tuple
             .as_slice()

@@ -227,16 +227,9 @@ class PostgresqlBackend(Backend):
                 return False
             try:
                 with db.transaction():
-                    # A statement of bounded length is answered in bounded time.
-                    for some in chunks(rows, STATEMENT_ROWS, STATEMENT_BYTES):
-                        with (
-                            db.cursor() as cursor,
-                            cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy,
-                        ):
-                            copy.write(COPY_HEAD)
-                            for part in chunks(some, ARRAY_ROWS, ARRAY_BYTES):
-                                copy.write(postgresql_copy(part))
-                            copy.write(COPY_TAIL)
+                    at = 0
+                    while at < len(rows):
+                        at = _copy_some(db, name, rows, at)
             except errors.UniqueViolation:
                 # Somebody was first; nothing of this is written.
                 return False
@@ -363,6 +356,19 @@ def _rows(db: Connection, sql: str, values: Sequence[Any] = ()) -> list[Any]:
 def _upsert(db: Connection, name: str, rows: list[Pair]) -> None:
     sql = f"INSERT INTO {name} SELECT * FROM unnest(%b::bytea[], %b::bytea[]) {UPSERT}"
     _do(db, sql, (_Array(postgresql_array(rows, 0)), _Array(postgresql_array(rows, 1))))
+
+
+def _copy_some(db: Connection, name: str, rows: list[Pair], at: int) -> int:
+    """Copy rows from `at` on by one statement, so many that it is answered in bounded time; return where it ended."""
+    end, sent = min(len(rows), at + STATEMENT_ROWS), 0
+    with db.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(COPY_HEAD)
+        while at < end and sent < STATEMENT_BYTES:
+            data, at = postgresql_copy(rows, at, min(ARRAY_ROWS, end - at), ARRAY_BYTES)
+            copy.write(data)
+            sent += len(data)
+        copy.write(COPY_TAIL)
+    return at
 
 
 def _where(interval: Interval) -> tuple[str, tuple[bytes, ...]]:

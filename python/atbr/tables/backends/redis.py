@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -155,10 +155,8 @@ class RedisBackend(Backend):
         # On one server the packed keys become a command without ever being objects.
         return codec.encode_many(keys) if self._cluster else codec.pack_many(keys)
 
-    def pairs_of(
-        self, table: str, keys: list[Any], encoded: list[bytes] | PackedKeys
-    ) -> Iterable[tuple[Any, Any]]:
-        def work(buckets: list[Bucket]) -> Iterable[bytes | None]:
+    def values_of(self, table: str, encoded: list[bytes] | PackedKeys) -> list[bytes | None]:
+        def work(buckets: list[Bucket]) -> list[bytes | None]:
             if not isinstance(encoded, PackedKeys):
                 return self._get(buckets, encoded)
             if len(buckets) > 1:
@@ -167,11 +165,11 @@ class RedisBackend(Backend):
             parts = encoded.cut(AT_ONCE)
             return self._values([("HMGET", place, part, scripts.MARK) for part in parts])
 
-        return zip(keys, self._layouts.call(table, work), strict=True)
+        return self._layouts.call(table, work)
 
-    def _values(self, commands: list[Command]) -> Iterable[bytes | None]:
-        """Return what commands that end with the mark of a table find, all of it checked."""
-        return chain.from_iterable([_marked(answer) for answer in self._all(commands)])
+    def _values(self, commands: list[Command]) -> list[bytes | None]:
+        """Return what commands that end with the mark of a table find."""
+        return list(chain.from_iterable(map(_marked, self._all(commands))))
 
     def _get(self, buckets: list[Bucket], keys: list[bytes]) -> list[bytes | None]:
         commands: list[Command] = []
@@ -179,7 +177,7 @@ class RedisBackend(Backend):
             place = buckets[bucket_of(keys[0], len(buckets))][0] if keys else ""
             for at in range(0, len(keys), AT_ONCE):
                 commands.append(("HMGET", place, *keys[at : at + AT_ONCE], scripts.MARK))
-            return list(self._values(commands))
+            return self._values(commands)
         places: list[list[int]] = []
         for number, positions in enumerate(bucket_positions(keys, len(buckets))):
             for at in range(0, len(positions), AT_ONCE):
