@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import struct
 import uuid
 from pathlib import Path
 from typing import Any
 
-from engines.processes import Process, folder, free_port
+from engines.processes import Process, Service, folder, free_port
 
 VERSION = "5.0.9"
 CONSISTENCY = {"ONE": 1, "ALL": 5}
@@ -93,7 +92,7 @@ def jars() -> list[Path]:
     return sorted(folder.glob("*.jar")) if (folder / "complete").exists() else []
 
 
-class Node:
+class Node(Service):
     """One node."""
 
     def __init__(self, cluster: Cassandra, number: int) -> None:
@@ -103,7 +102,6 @@ class Node:
         self.folder = cluster.folder / self.host
         (self.folder / "tmp").mkdir(parents=True)
         (self.folder / "triggers").mkdir()
-        self.process: Process | None = None
 
     def launch(self) -> None:
         """Start the node without waiting for it."""
@@ -179,21 +177,6 @@ class Node:
                 if len(head) < 9 or head[4] != expected:
                     raise OSError("no answer, or an error")
                 answers.read(struct.unpack(">i", head[5:])[0])
-
-    def kill(self) -> None:
-        """End the node as a crash does."""
-        if self.process:
-            self.process.end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it, connections staying open."""
-        if self.process:
-            self.process.pause()
-
-    def go_on(self) -> None:
-        """Undo `pause`."""
-        if self.process:
-            self.process.send(signal.SIGCONT)
 
 
 class Cassandra:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from engines.processes import START_SECONDS, Process, folder, free_port, listens
+from engines.processes import START_SECONDS, Process, Service, folder, free_port, listens
 
 OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 CLUSTER = [
@@ -54,7 +53,7 @@ class Certificates:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Redis:
+class Redis(Service):
     """One server; with certificates it speaks TLS only."""
 
     def __init__(
@@ -65,7 +64,6 @@ class Redis:
         self.tls = tls
         self.url = f"redis{'s' if tls else ''}://127.0.0.1:{self.port}/0"
         self.options = options
-        self.process: Process | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -86,28 +84,12 @@ class Redis:
         )
         return done.stdout
 
-    def kill(self) -> None:
-        """End it at once."""
-        if self.process:
-            self.process.end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it, connections staying open."""
-        if self.process:
-            self.process.pause()
-
-    def go_on(self) -> None:
-        """Undo `pause`."""
-        if self.process:
-            self.process.send(signal.SIGCONT)
-
     def __enter__(self) -> Redis:
         self.start()
         return self
 
     def __exit__(self, *_error: Any) -> None:
-        if self.process:
-            self.process.end(signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -158,6 +140,17 @@ class RedisCluster:
     def master(self) -> Redis:
         """Return a node that is a master just now."""
         return next(node for node in self.nodes if "role:master" in node.ask("info", "replication"))
+
+    def move_slots(self, source: Redis, target: Redis) -> None:
+        """Give every slot of one master to another, with what is in it."""
+        ids = {node: node.ask("cluster", "myid").strip() for node in (source, target)}
+        count = 16_384 // self.masters + 1
+        words = ["--cluster-from", ids[source], "--cluster-to", ids[target], "--cluster-yes"]
+        place = f"127.0.0.1:{source.port}"
+        said = source.ask("--cluster", "reshard", place, *words, "--cluster-slots", str(count))
+        slots = [line for line in source.ask("cluster", "nodes").splitlines() if "myself" in line]
+        if len(slots[0].split()) > 8:
+            raise RuntimeError(f"not every slot was moved: {said[-2_000:]}")
 
     def __exit__(self, *_error: Any) -> None:
         for node in self.nodes:

@@ -78,9 +78,14 @@ class Backend(ABC):
     def delete_many(self, table: str, keys: list[bytes]) -> None:
         """Remove keys; a missing one is no error."""
 
-    @abstractmethod
     def write(self, table: str, writes: list[Write]) -> None:
-        """Store or remove (None) distinct keys; in one step if `atomic`."""
+        """Store or remove (None) distinct keys; in one step if `atomic`, else as here."""
+        puts = [(key, value) for key, value in writes if value is not None]
+        deletes = [key for key, value in writes if value is None]
+        if puts:
+            self.put_many(table, puts)
+        if deletes:
+            self.delete_many(table, deletes)
 
     @abstractmethod
     def scan(

@@ -43,12 +43,8 @@ impl LocalMap {
         let py = keys.py();
         let keys = keys.to_tuple();
         let mut values = Vec::with_capacity(keys.len());
-        let mut slices = Vec::with_capacity(keys.len().min(CHUNK));
         for chunk in keys.as_slice().chunks(CHUNK) {
-            slices.clear();
-            for key in chunk {
-                slices.push(key.cast::<PyBytes>()?.as_bytes());
-            }
+            let slices = slices_of(chunk)?;
             self.look_up(py, &slices, &mut values)?;
         }
         PyList::new(py, values)
@@ -88,10 +84,7 @@ impl LocalMap {
         let keys = keys.to_tuple();
         let mut removed = 0;
         for chunk in keys.as_slice().chunks(CHUNK) {
-            let mut slices = Vec::with_capacity(chunk.len());
-            for key in chunk {
-                slices.push(key.cast::<PyBytes>()?.as_bytes());
-            }
+            let slices = slices_of(chunk)?;
             removed += gil::detach(keys.py(), || self.map.remove_many(&slices));
         }
         Ok(removed)
@@ -108,14 +101,12 @@ impl LocalMap {
         keys_only: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let py = low.py();
-        let interval = interval(low, high);
         let bounds = Bounds {
             entries: limit,
             reverse,
             keys_only,
         };
-        let mut page = Page::default();
-        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        let page = self.filled(py, interval(low, high), bounds)?;
         let list = PyList::empty(py);
         for (key, value) in page.iter() {
             list.append((PyBytes::new(py, key), PyBytes::new(py, value)))?;
@@ -136,14 +127,12 @@ impl LocalMap {
         keys_only: bool,
     ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyBytes>, usize)> {
         let py = low.py();
-        let interval = interval(low, high);
         let bounds = Bounds {
             entries: limit,
             reverse,
             keys_only,
         };
-        let mut page = Page::default();
-        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        let page = self.filled(py, interval(low, high), bounds)?;
         let mut parts = Vec::with_capacity(codec.get().width());
         let mut rows: Vec<Bound<'py, PyAny>> = Vec::with_capacity(page.len());
         let (mut last, mut bytes): (&[u8], usize) = (&[], 0);
@@ -225,6 +214,12 @@ impl LocalMap {
 }
 
 impl LocalMap {
+    fn filled(&self, py: Python<'_>, interval: Interval<'_>, bounds: Bounds) -> PyResult<Page> {
+        let mut page = Page::default();
+        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        Ok(page)
+    }
+
     /// Adds the value of every key, or None, to `values`.
     fn look_up<'py>(
         &self,
@@ -258,6 +253,12 @@ fn interval<'a>(low: &'a Bound<'_, PyBytes>, high: Option<&'a Bound<'_, PyBytes>
         low: low.as_bytes(),
         high: high.map(|high| high.as_bytes()),
     }
+}
+
+fn slices_of<'a>(keys: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<&'a [u8]>> {
+    keys.iter()
+        .map(|key| Ok(key.cast::<PyBytes>()?.as_bytes()))
+        .collect()
 }
 
 fn writes_of<'a>(pairs: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<Write<'a>>> {

@@ -89,11 +89,7 @@ class PostgresqlBackend(Backend):
             _keeps_connection,
             f"{config.shown} is closed",
         )
-        # At the start nothing is repeated: a wrong host should be known at once.
-        try:
-            self._once(lambda db: db.execute("SELECT 1"))
-        except Exception as error:
-            raise self._retry.unavailable(error) if _is_gone(error) else error from error
+        self._retry.once(lambda: self._once(lambda db: db.execute("SELECT 1")))
 
     def _open(self) -> Connection:
         try:
@@ -266,20 +262,20 @@ class PostgresqlBackend(Backend):
         head = f"SELECT {columns} FROM {self._name(table)}"
 
         def fetch(rest: Interval, size: int) -> list[Pair]:
-            where, values = _where(rest)
+            where, values = rest.where("WHERE", "%b")
             sql = f"{head}{where} ORDER BY k {order} LIMIT %b"
             return self._run(table, lambda db: _rows(db, sql, (*values, size)))
 
         return pages(fetch, interval, reverse=reverse, limit=limit)
 
     def count(self, table: str, interval: Interval) -> int:
-        where, values = _where(interval)
+        where, values = interval.where("WHERE", "%b")
         sql = f"SELECT count(*) FROM {self._name(table)}{where}"
         count: int = self._run(table, lambda db: _rows(db, sql, values)[0][0])
         return count
 
     def delete_range(self, table: str, interval: Interval) -> int:
-        where, values = _where(interval)
+        where, values = interval.where("WHERE", "%b")
         name = self._name(table)
         some = f"SELECT k FROM {name}{where} ORDER BY k LIMIT {STATEMENT_ROWS}"
         sql = f"DELETE FROM {name} WHERE k = ANY (ARRAY({some}))"
@@ -369,12 +365,6 @@ def _copy_some(db: Connection, name: str, rows: list[Pair], at: int) -> int:
             sent += len(data)
         copy.write(COPY_TAIL)
     return at
-
-
-def _where(interval: Interval) -> tuple[str, tuple[bytes, ...]]:
-    if interval.high is None:
-        return (" WHERE k >= %b", (interval.low,)) if interval.low else ("", ())
-    return " WHERE k >= %b AND k < %b", (interval.low, interval.high)
 
 
 def _is_gone(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import redis
 from redis.crc import key_slot
 
 from atbr._core import KeyCodec, PackedKeys, bucket_positions
-from atbr.tables.backend import Backend, Pair, Write, chunks, pages
+from atbr.tables.backend import Backend, Pair, chunks, pages
 from atbr.tables.backends import redis_scripts as scripts
 from atbr.tables.backends.redis_client import connected, is_gone, never_sent
 from atbr.tables.buckets import bucket_of, by_bucket, merged, pairs_by_bucket
@@ -48,11 +48,8 @@ class RedisBackend(Backend):
         self._layouts: Layouts[list[Bucket]] = Layouts(self._look_up)
         self._closed = False
         self._retry = Retry(config.shown, config.options["retry_for"], is_gone, never_sent)
-        try:
-            self._client = connected(config)
-            self._client.execute_command("HLEN", f"{self._space}:schemas")
-        except Exception as error:
-            raise self._retry.unavailable(error) if is_gone(error) else error from error
+        self._client: Any = self._retry.once(lambda: connected(config))
+        self._retry.once(lambda: self._client.execute_command("HLEN", f"{self._space}:schemas"))
 
     # -- talking to the engine ---------------------------------------------------------------------
 
@@ -235,14 +232,6 @@ class RedisBackend(Backend):
             self._all(commands)
 
         self._layouts.call(table, work)
-
-    def write(self, table: str, writes: list[Write]) -> None:
-        puts = [(key, value) for key, value in writes if value is not None]
-        deletes = [key for key, value in writes if value is None]
-        if puts:
-            self.put_many(table, puts)
-        if deletes:
-            self.delete_many(table, deletes)
 
     def scan(
         self, table: str, interval: Interval, *, reverse: bool, keys_only: bool, limit: int | None
