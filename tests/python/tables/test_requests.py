@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from atbr._core import KeyCodec, RedisPacker, cut_pairs, postgresql_copy, sorted_pairs
-from atbr.tables import pack, unpack
+from atbr.tables import connect, pack, unpack
 
 KEYS = st.one_of(st.binary(max_size=3), st.sampled_from([b"same-head-%d" % i for i in range(4)]))
 PAIRS = st.lists(st.tuples(KEYS, st.binary(max_size=40)), max_size=30)
@@ -70,6 +70,18 @@ def test_packed_keys_are_arguments_each() -> None:
     assert [part.to_list() for part in packed.cut(4)] == [encoded[:4], encoded[4:8], encoded[8:]]
     assert [part.to_list() for part in packed.cut(10)] == [encoded]
     assert [part.to_list() for part in codec.pack_many([]).cut(3)] == [[]]
+
+
+@pytest.mark.parametrize("buckets", [1, 4])
+def test_keys_of_redis_go_packed_and_come_back_in_order(urls: Any, buckets: int) -> None:
+    with connect(urls["redis"], namespace=f"packed{buckets}", buckets=buckets) as db:
+        db.setup_namespace({"t": (str, int)})
+        pairs = {("k", i): b"%d" % i for i in range(9_000)}
+        db["t"].put_many(pairs)
+        asked = [*reversed(pairs), ("none", 1), ("k", 5), ("k", 5)]
+        for keys in (asked, iter(asked)):
+            assert list(db["t"].get_many(keys)) == [(key, pairs.get(key)) for key in asked]
+        db.delete_namespace()
 
 
 @pytest.mark.parametrize("bad", [1.5, None, True, ["a"]])
