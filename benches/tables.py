@@ -1,17 +1,17 @@
 """What atbr.tables costs: beside fdb.tuple, SortedDict and the bare drivers, and kvlayer's throughput table.
 
 ``python benches/tables.py [--only NAME,...] [--engines NAME,...] [--write docs/tables.md] [--plot FILE.svg]`` starts
-each engine that is installed, measures, prints tables, and puts them between the marks of a document. Every ratio is of
-one run.
+each engine that is installed, measures, prints tables, and puts them between the marks of a document. Figures are kept
+in ``--figures FILE``, so that parts may be measured one after the other; ``--only none`` measures nothing. Ours and
+theirs take turns, and ratios are medians of rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
-import platform
 import random
+import statistics
 import sys
 import time
 import uuid
@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
@@ -30,39 +30,34 @@ import tables_bare as bare
 import tables_plot
 from atbr._core import LocalMap
 from atbr.tables import Table, connect, pack, unpack
+from tables_figures import ENGINES, KVLAYER, Figures, Row, compared, rate
 
-BEGIN = "<!-- figures: begin (benches/tables.py) -->"
-END = "<!-- figures: end -->"
 WORKERS = (1, 4, 16, 50, 100)
 MEGABYTE = 2**20
-# kvlayer's README, values of 1 MB on single EC2 instances of 2014: (workers, read, write), MB/s.
-KVLAYER = {
-    "redis": [(100, 99.6, 57.3), (50, 93.7, 56.5), (25, 66.9, 33.8)],
-    "postgresql": [(80, 34.2, 14.4), (50, 33.1, 14.1), (25, 30.1, 13.7)],
-}
-ENGINES = ("local", "sqlite", "postgresql", "redis", "redis+cluster", "cassandra")
 BATCH = 1_000
+Work = Callable[[], object]
 
 
-class Row(NamedTuple):
-    """A line of the table of ratios."""
-
-    what: str
-    ours: str
-    theirs: str
-    ratio: str
-    reach: str
-
-
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Work) -> float:
     gc.collect()
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def best(work: Callable[[], object], runs: int = 3) -> float:
-    return min(seconds(work) for _ in range(runs))
+def in_turns(
+    rounds: int, ours: Work, theirs: Work, before: Work = lambda: None
+) -> list[tuple[float, float]]:
+    """Return the seconds of both in each round; who is first changes."""
+    found = []
+    for number in range(rounds + 1):
+        before()
+        times = [
+            (each, seconds(each)) for each in ((ours, theirs) if number % 2 else (theirs, ours))
+        ]
+        found.append((dict(times)[ours], dict(times)[theirs]))
+    # The first round warms caches, connections and compilers up.
+    return found[1:]
 
 
 def drain(rows: Iterator[Any]) -> None:
@@ -80,11 +75,6 @@ def keys_of(count: int, seed: int = 7) -> list[tuple[str, int, uuid.UUID]]:
         )
         for _ in range(count)
     ]
-
-
-def rate(count: float, spent: float) -> str:
-    per_second = count / spent
-    return f"{per_second / 1e6:.2f} M/s" if per_second >= 1e6 else f"{per_second / 1e3:.0f} k/s"
 
 
 # -- the codec and the local map -------------------------------------------------------------------
@@ -105,11 +95,12 @@ def codec_row(what: str, keys: list[Any]) -> Row:
     from fdb import tuple as fdb
 
     assert [fdb.pack(key) for key in keys[:100]] == [pack(key) for key in keys[:100]]
-    ours = best(lambda: drain(unpack(pack(key)) for key in keys), 7)
-    theirs = best(lambda: drain(fdb.unpack(fdb.pack(key)) for key in keys))
-    ratio = f"{theirs / ours:.1f} x"
-    name = f"pack + unpack of {what}"
-    return Row(name, rate(len(keys), ours), rate(len(keys), theirs), ratio, "10 x fdb.tuple")
+    rounds = in_turns(
+        9,
+        lambda: drain(unpack(pack(key)) for key in keys),
+        lambda: drain(fdb.unpack(fdb.pack(key)) for key in keys),
+    )
+    return compared(f"pack + unpack of {what}", len(keys), rounds, "10 x fdb.tuple")
 
 
 def local() -> list[Row]:
@@ -139,37 +130,16 @@ def local() -> list[Row]:
             pass
 
     assert list(table.scan(limit=50)) == [(fdb.unpack(k), v) for k, v in plain.items()[:50]]
-    rows = []
-    for what, done, ours, theirs in (
-        (
-            "local get_many",
-            len(asked),
-            best(lambda: drain(table.get_many(asked)), 7),
-            best(theirs_get, 7),
-        ),
-        ("local scan", count, best(lambda: drain(table.scan())), best(theirs_scan, 1)),
-    ):
-        rows.append(
-            Row(
-                what,
-                rate(done, ours),
-                rate(done, theirs),
-                f"{theirs / ours:.1f} x",
-                "3 x SortedDict",
-            )
-        )
+    gets = in_turns(15, lambda: drain(table.get_many(asked)), theirs_get)
+    scans = in_turns(5, lambda: drain(table.scan()), theirs_scan)
+    rows = [
+        compared("local get_many", len(asked), gets, "3 x SortedDict"),
+        compared("local scan", count, scans, "3 x SortedDict"),
+    ]
     memory = [sys.getsizeof(local_map(table)) / count, memory_of(plain) / count]
+    ours, theirs = (f"{each:.0f} B" for each in memory)
     ratio = f"{memory[0] / memory[1]:.2f} x"
-    rows.append(
-        Row(
-            "local memory a row",
-            f"{memory[0]:.0f} B",
-            f"{memory[1]:.0f} B",
-            ratio,
-            "0.5 x SortedDict",
-        )
-    )
-    return rows
+    return [*rows, Row("local memory a row", ours, theirs, ratio, "", "0.5 x SortedDict")]
 
 
 def local_map(table: Table) -> LocalMap:
@@ -202,7 +172,7 @@ def started(name: str) -> Iterator[str]:
                 "postgresql": lambda: engines.PostgreSQL(durable=True),
                 "redis": engines.Redis,
                 "redis+cluster": engines.RedisCluster,
-                "cassandra": engines.Cassandra,
+                "cassandra": lambda: engines.Cassandra(heap="2g"),
             }
             yield stack.enter_context(makers[name]()).url
 
@@ -235,51 +205,49 @@ def against_bare(name: str, url: str) -> list[Row]:
 
             return run
 
-        for what, ours, method in (
-            ("put_many", ours_put, driver.put_many),
-            ("get_many", ours_get, driver.get_many),
-        ):
-            our_times, their_times = [], []
-            # In turns, each on tables of the same age.
-            for _ in range(3 if what == "put_many" else 9):
-                if what == "put_many":
-                    table.clear()
-                    driver.clear()
-                our_times.append(seconds(ours))
-                their_times.append(seconds(theirs(method)))
-            mine, other = min(our_times), min(their_times)
-            label = f"{name} {what}, 1,000 a call"
-            rows.append(
-                Row(
-                    label,
-                    rate(count, mine),
-                    rate(count, other),
-                    f"{other / mine:.2f} x",
-                    "0.8 x the driver",
-                )
+        def both_cleared() -> None:
+            table.clear()
+            driver.clear()
+
+        reach = "0.8 x the driver"
+        rows.append(
+            compared(
+                f"{name} put_many, 1,000 a call",
+                count,
+                in_turns(7, ours_put, theirs(driver.put_many), both_cleared),
+                reach,
             )
-        table.clear()
-        driver.clear()
+        )
+        rows.append(
+            compared(
+                f"{name} get_many, 1,000 a call",
+                count,
+                in_turns(15, ours_get, theirs(driver.get_many)),
+                reach,
+            )
+        )
         if hasattr(driver, "load"):
-            mine, other = (
-                seconds(lambda: table.put_many(pairs)),
-                seconds(lambda: driver.load(encoded)),
-            )
-            label = f"{name} put_many, {count:,} in a call"
             rows.append(
-                Row(
-                    label,
-                    rate(count, mine),
-                    rate(count, other),
-                    f"{other / mine:.2f} x",
-                    "0.8 x the driver",
+                compared(
+                    f"{name} put_many, {count:,} in a call",
+                    count,
+                    in_turns(
+                        7,
+                        lambda: table.put_many(pairs),
+                        lambda: driver.load(encoded),
+                        both_cleared,
+                    ),
+                    reach,
                 )
             )
-        few = encoded[:500]
-        naive = seconds(lambda: [driver.put(key, value) for key, value in few])
-        mine = best(lambda: table.put_many(pairs[:500]))
-        label = f"{name} put_many against one by one"
-        rows.append(Row(label, rate(500, mine), rate(500, naive), f"{naive / mine:.1f} x", ""))
+        both_cleared()
+        few = 500
+        naive = in_turns(
+            3,
+            lambda: table.put_many(pairs[:few]),
+            lambda: [driver.put(key, value) for key, value in encoded[:few]],
+        )
+        rows.append(compared(f"{name} put_many against one by one", few, naive, ""))
         db.delete_namespace()
     driver.close()
     return rows
@@ -298,9 +266,9 @@ def long_scan(name: str, url: str) -> list[Row]:
         def scan() -> None:
             assert sum(1 for _ in table.scan()) == count
 
-        spent = best(scan, 2)
+        spent = statistics.median(seconds(scan) for _ in range(3))
         db.delete_namespace()
-    return [Row(f"{name} scan of {count:,} rows", rate(count, spent), "", "", "300 k/s")]
+    return [Row(f"{name} scan of {count:,} rows", rate(count, spent), reach="300 k/s")]
 
 
 def run_all(pool: ThreadPoolExecutor, call: Callable[[Any], object], keys: list[Any]) -> None:
@@ -308,8 +276,8 @@ def run_all(pool: ThreadPoolExecutor, call: Callable[[Any], object], keys: list[
         pass
 
 
-def throughput(name: str, url: str) -> list[tuple[str, int, float, float]]:
-    """Values of 1 MB under random UUIDs, as kvlayer's own test: (engine, workers, read, write) in MB/s."""
+def throughput(name: str, url: str) -> list[tuple[int, float, float]]:
+    """Values of 1 MB under random UUIDs, as kvlayer's own test: (workers, read, write) in MB/s."""
     found = []
     value = random.Random(1).randbytes(MEGABYTE)
     total = 100 if name == "cassandra" else 400
@@ -322,41 +290,10 @@ def throughput(name: str, url: str) -> list[tuple[str, int, float, float]]:
             with ThreadPoolExecutor(workers) as pool:
                 wrote = seconds(partial(run_all, pool, lambda key: table.put(key, value), keys))
                 read_ = seconds(partial(run_all, pool, lambda key: table[key], keys))
-            found.append((name, workers, len(keys) / read_, len(keys) / wrote))
+            found.append((workers, len(keys) / read_, len(keys) / wrote))
             table.clear()
         db.delete_namespace()
     return found
-
-
-# -- the tables ------------------------------------------------------------------------------------
-
-
-def ratios(rows: list[Row]) -> str:
-    lines = ["| what | atbr.tables | beside it | ratio | reach |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def throughputs(found: list[tuple[str, int, float, float]]) -> str:
-    lines = ["| workers | engine | read MB/s | write MB/s |", "|---|---|---|---|"]
-    for name, workers, read, write in found:
-        lines.append(f"| {workers} | {name} | {read:,.1f} | {write:,.1f} |")
-    for name, published in KVLAYER.items():
-        for workers, read, write in published:
-            lines.append(f"| {workers} | kvlayer on {name}, 2014 | {read} | {write} |")
-    return "\n".join(lines)
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(": ")[2]
-            break
-    import os
-
-    today = datetime.date.today().isoformat()
-    return f"`benches/tables.py`, {today}: {os.cpu_count()} cores of {model}, CPython {platform.python_version()}."
 
 
 def main() -> None:
@@ -364,36 +301,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="codec,local,bare,scan,throughput")
     parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--figures", type=Path, default=Path("build/figures/tables.json"))
     parser.add_argument("--write", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     only = options.only.split(",")
-    rows: list[Row] = []
-    rows += codec() if "codec" in only else []
-    rows += local() if "local" in only else []
-    found: list[tuple[str, int, float, float]] = []
-    for name in options.engines.split(","):
+    figures = Figures(options.figures)
+    for group, measure in (("codec", codec), ("local", local)):
+        if group in only:
+            figures.add_rows(group, measure())
+    for name in options.engines.split(",") if {"bare", "scan", "throughput"} & {*only} else ():
         lack = None if name in ("local", "sqlite") else engines.missing(name)
         if lack:
             print(f"{name} is left out: {lack}", file=sys.stderr)
             continue
         with started(name) as url:
-            rows += against_bare(name, url) if "bare" in only and name in bare.DRIVERS else []
-            rows += (
-                long_scan(name, url) if "scan" in only and name in ("sqlite", "postgresql") else []
-            )
-            found += throughput(name, url) if "throughput" in only else []
-    text = f"{machine()}\n\n{ratios(rows)}\n"
-    if found:
-        text += f"\nValues of 1 MB under random UUIDs, threads of one process:\n\n{throughputs(found)}\n"
-    print(text)
-    if options.plot and found:
-        options.plot.write_text(tables_plot.svg(found, KVLAYER))
+            if "bare" in only and name in bare.DRIVERS:
+                figures.add_rows(f"bare {name}", against_bare(name, url))
+            if "scan" in only and name in ("sqlite", "postgresql"):
+                figures.add_rows(f"scan {name}", long_scan(name, url))
+            if "throughput" in only:
+                figures.add_throughput(name, throughput(name, url))
+    print(figures.text())
+    if options.plot and figures.throughput:
+        options.plot.write_text(tables_plot.svg(figures.throughput, KVLAYER))
     if options.write:
-        document = options.write.read_text(encoding="utf-8")
-        before, _, rest = document.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        options.write.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+        figures.write(options.write)
 
 
 if __name__ == "__main__":

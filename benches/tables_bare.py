@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from zlib import crc32
 
 Pairs = list[tuple[bytes, bytes]]
+TAGS = 16
+
+
+def by_tag(pairs: Pairs) -> dict[int, Pairs]:
+    """Return the pairs of each of 16 parts, into which a table is cut to spread over nodes."""
+    parts: dict[int, Pairs] = {}
+    for pair in pairs:
+        parts.setdefault(crc32(pair[0]) % TAGS, []).append(pair)
+    return parts
 
 
 class BareRedis:
@@ -39,8 +49,6 @@ class BareRedis:
 class BareRedisCluster:
     """The same over 16 hash tags, so that every master has its part, in one pipeline."""
 
-    TAGS: ClassVar[int] = 16
-
     def __init__(self, url: str) -> None:
         from redis.cluster import ClusterNode, RedisCluster
 
@@ -49,17 +57,9 @@ class BareRedisCluster:
         nodes = [node(place.partition(":")[0], int(place.partition(":")[2])) for place in places]
         self.client: Any = RedisCluster(startup_nodes=nodes)
 
-    def _parts(self, pairs: Pairs) -> dict[int, Pairs]:
-        from zlib import crc32
-
-        parts: dict[int, Pairs] = {}
-        for pair in pairs:
-            parts.setdefault(crc32(pair[0]) % self.TAGS, []).append(pair)
-        return parts
-
     def put_many(self, pairs: Pairs) -> None:
         with self.client.pipeline() as pipeline:
-            for tag, part in self._parts(pairs).items():
+            for tag, part in by_tag(pairs).items():
                 pipeline.hset(f"bare:{{{tag}}}:h", mapping=dict(part))
                 pipeline.zadd(f"bare:{{{tag}}}:z", dict.fromkeys((key for key, _ in part), 0))
             pipeline.execute()
@@ -67,7 +67,7 @@ class BareRedisCluster:
     def get_many(self, pairs: Pairs) -> dict[bytes, bytes]:
         keys: list[bytes] = []
         with self.client.pipeline() as pipeline:
-            for tag, part in self._parts(pairs).items():
+            for tag, part in by_tag(pairs).items():
                 some = [key for key, _ in part]
                 keys += some
                 pipeline.hmget(f"bare:{{{tag}}}:h", some)
@@ -75,12 +75,12 @@ class BareRedisCluster:
         return dict(zip(keys, values, strict=True))
 
     def put(self, key: bytes, value: bytes) -> None:
-        [(tag, _)] = self._parts([(key, value)]).items()
+        [(tag, _)] = by_tag([(key, value)]).items()
         self.client.hset(f"bare:{{{tag}}}:h", key, value)
         self.client.zadd(f"bare:{{{tag}}}:z", {key: 0})
 
     def clear(self) -> None:
-        for tag in range(self.TAGS):
+        for tag in range(TAGS):
             self.client.delete(f"bare:{{{tag}}}:h", f"bare:{{{tag}}}:z")
 
     def close(self) -> None:
@@ -137,7 +137,10 @@ class BarePostgresql:
 
 
 class BareCassandra:
-    """Prepared statements, a hundred under way at once: what the driver's manual recommends."""
+    """Batches and IN within a partition, a hundred rows each, 32 under way: many times what single statements do."""
+
+    AT_ONCE: ClassVar[int] = 32
+    ROWS: ClassVar[int] = 100
 
     def __init__(self, url: str) -> None:
         from cassandra.cluster import Cluster
@@ -154,28 +157,39 @@ class BareCassandra:
             "CREATE TABLE IF NOT EXISTS bare.rows (b int, k blob, v blob, PRIMARY KEY ((b), k))"
         )
         self.insert = self.session.prepare("INSERT INTO bare.rows (b, k, v) VALUES (?, ?, ?)")
-        self.select = self.session.prepare("SELECT k, v FROM bare.rows WHERE b = ? AND k = ?")
+        self.select = self.session.prepare("SELECT k, v FROM bare.rows WHERE b = ? AND k IN ?")
 
-    def _bucket(self, key: bytes) -> int:
-        from zlib import crc32
-
-        return crc32(key) % 16
+    def _parts(self, pairs: Pairs) -> list[tuple[int, Pairs]]:
+        return [
+            (tag, part[at : at + self.ROWS])
+            for tag, part in by_tag(pairs).items()
+            for at in range(0, len(part), self.ROWS)
+        ]
 
     def put_many(self, pairs: Pairs) -> None:
-        from cassandra.concurrent import execute_concurrent_with_args
+        from cassandra.concurrent import execute_concurrent
+        from cassandra.query import BatchStatement, BatchType
 
-        rows = [(self._bucket(key), key, value) for key, value in pairs]
-        execute_concurrent_with_args(self.session, self.insert, rows, concurrency=100)
+        batches = []
+        for tag, part in self._parts(pairs):
+            batch = BatchStatement(BatchType.UNLOGGED)
+            for key, value in part:
+                batch.add(self.insert, (tag, key, value))
+            batches.append((batch, ()))
+        execute_concurrent(self.session, batches, concurrency=self.AT_ONCE)
 
     def get_many(self, pairs: Pairs) -> dict[bytes, bytes]:
         from cassandra.concurrent import execute_concurrent_with_args
 
-        rows = [(self._bucket(key), key) for key, _ in pairs]
-        answers = execute_concurrent_with_args(self.session, self.select, rows, concurrency=100)
+        asked = [(tag, [key for key, _ in part]) for tag, part in self._parts(pairs)]
+        answers = execute_concurrent_with_args(
+            self.session, self.select, asked, concurrency=self.AT_ONCE
+        )
         return {row[0]: row[1] for answer in answers for row in answer.result_or_exc}
 
     def put(self, key: bytes, value: bytes) -> None:
-        self.session.execute(self.insert, (self._bucket(key), key, value))
+        [(tag, _)] = self._parts([(key, value)])
+        self.session.execute(self.insert, (tag, key, value))
 
     def clear(self) -> None:
         self.session.execute("TRUNCATE bare.rows")

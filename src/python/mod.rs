@@ -48,8 +48,8 @@ mod _core {
     use super::store::PyStore;
     #[pymodule_export]
     use super::tables::{
-        KeyCodec, LocalMap, PackedKeys, bucket_positions, pack, postgresql_array, postgresql_copy,
-        unpack,
+        KeyCodec, LocalMap, PackedKeys, RedisPacker, bucket_positions, cut_pairs, pack,
+        postgresql_array, postgresql_copy, sorted_pairs, unpack,
     };
     #[pymodule_export]
     use super::ttl::ManualClock;

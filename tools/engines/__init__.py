@@ -8,6 +8,6 @@ from __future__ import annotations
 from engines.cassandra import Cassandra
 from engines.postgresql import PostgreSQL
 from engines.processes import missing
-from engines.redis import Redis, RedisCluster, SecureRedis
+from engines.redis import Certificates, Redis, RedisCluster
 
-__all__ = ["Cassandra", "PostgreSQL", "Redis", "RedisCluster", "SecureRedis", "missing"]
+__all__ = ["Cassandra", "Certificates", "PostgreSQL", "Redis", "RedisCluster", "missing"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import struct
 import uuid
 from pathlib import Path
 from typing import Any
 
-from engines.processes import Process, folder, free_port
+from engines.processes import Process, Service, folder, free_port
 
 VERSION = "5.0.9"
 CONSISTENCY = {"ONE": 1, "ALL": 5}
@@ -22,9 +21,9 @@ OPENS = """java.io java.lang java.lang.module java.lang.reflect java.nio java.ut
 EXPORTS = """java.lang.ref jdk.internal.misc jdk.internal.ref sun.nio.ch java.rmi/sun.rmi.registry
  java.rmi/sun.rmi.server java.sql/java.sql java.management.rmi/com.sun.jmx.remote.internal.rmi
  jdk.attach/sun.tools.attach jdk.compiler/com.sun.tools.javac.file jdk.unsupported/sun.misc"""
-# A small heap and quick start; settling and announcing are for clusters of many machines.
-JVM = """-Xms128m -Xmx512m -Xss512k -XX:+UseSerialGC -XX:TieredStopAtLevel=1
- -XX:MaxDirectMemorySize=256m -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData
+SMALL_HEAP = "512m"
+# A quick start; settling and announcing are for clusters of many machines.
+JVM = """-Xms128m -Xss512k -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData
  -Djava.net.preferIPv4Stack=true -Djdk.attach.allowAttachSelf=true
  -Dio.netty.tryReflectionSetAccessible=true -Dcassandra-foreground=yes
  -Dcassandra.ring_delay_ms=5000 -Dcassandra.skip_wait_for_gossip_to_settle=0
@@ -93,7 +92,7 @@ def jars() -> list[Path]:
     return sorted(folder.glob("*.jar")) if (folder / "complete").exists() else []
 
 
-class Node:
+class Node(Service):
     """One node."""
 
     def __init__(self, cluster: Cassandra, number: int) -> None:
@@ -103,7 +102,6 @@ class Node:
         self.folder = cluster.folder / self.host
         (self.folder / "tmp").mkdir(parents=True)
         (self.folder / "triggers").mkdir()
-        self.process: Process | None = None
 
     def launch(self) -> None:
         """Start the node without waiting for it."""
@@ -131,7 +129,9 @@ class Node:
             "cassandra.triggers_dir": self.folder / "triggers",
             "logback.configurationFile": self.folder / "logback.xml",
         }
-        command = ["java", *JVM.split(), *_modules()]
+        command = ["java", *JVM.split(), f"-Xmx{cluster.heap}", *_modules()]
+        if cluster.heap == SMALL_HEAP:
+            command += ["-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=256m"]
         command += [f"-D{name}={value}" for name, value in properties.items()]
         command += [f"-javaagent:{agent}", "-cp", f"{cache()}/*"]
         command += ["org.apache.cassandra.service.CassandraDaemon"]
@@ -178,27 +178,16 @@ class Node:
                     raise OSError("no answer, or an error")
                 answers.read(struct.unpack(">i", head[5:])[0])
 
-    def kill(self) -> None:
-        """End the node as a crash does."""
-        if self.process:
-            self.process.end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it, connections staying open."""
-        if self.process:
-            self.process.pause()
-
-    def go_on(self) -> None:
-        """Undo `pause`."""
-        if self.process:
-            self.process.send(signal.SIGCONT)
-
 
 class Cassandra:
-    """A cluster of one node or three; with `login` of the user and the password "cassandra"."""
+    """A cluster of one node or three; with `login` of the user and the password "cassandra".
 
-    def __init__(self, nodes: int = 1, *, login: bool = False) -> None:
+    A larger `heap` for each is for benchmarks, and goes with the JVM's best compiler.
+    """
+
+    def __init__(self, nodes: int = 1, *, login: bool = False, heap: str = SMALL_HEAP) -> None:
         self.login = login
+        self.heap = heap
         self.hosts = tuple(f"127.0.0.{number + 1}" for number in range(nodes))
         self.name = f"atbr{uuid.uuid4().hex[:8]}"
         self.folder = folder("cassandra")

@@ -117,6 +117,27 @@ class Process:
             self.child.wait(STOP_SECONDS)
 
 
+class Service:
+    """What has one process, or none yet, and may be made to go away."""
+
+    process: Process | None = None
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self.process:
+            self.process.end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop it, connections staying open."""
+        if self.process:
+            self.process.pause()
+
+    def go_on(self) -> None:
+        """Undo `pause`."""
+        if self.process:
+            self.process.send(signal.SIGCONT)
+
+
 def listens(host: str, port: int) -> bool:
     """Whether something accepts connections there."""
     try:

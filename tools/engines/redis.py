@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from engines.processes import START_SECONDS, Process, folder, free_port, listens
+from engines.processes import START_SECONDS, Process, Service, folder, free_port, listens
 
 OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 CLUSTER = [
@@ -21,86 +20,86 @@ CLUSTER = [
 ]
 
 
-def ask(port: int, *words: str) -> str:
-    """Return what a server answers to a command, all of it as text."""
-    command = ["redis-cli", "-h", "127.0.0.1", "-p", str(port), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+class Certificates:
+    """An authority of its own and a certificate by it for 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.folder = folder("tls")
+        self.ca = self._made("ca", "-subj", "/CN=atbr tests")
+        host = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        own = self._made("server", *host, "-CA", str(self.ca), "-CAkey", self._key("ca"))
+        #: What makes a server speak TLS only, to clients and to other nodes.
+        self.server_options = [
+            *["--port", "0", "--tls-auth-clients", "no", "--tls-ca-cert-file", str(self.ca)],
+            *["--tls-cert-file", str(own), "--tls-key-file", self._key("server")],
+            *["--tls-replication", "yes", "--tls-cluster", "yes"],
+        ]
+        self.client_options = ["--tls", "--cacert", str(self.ca)]
+
+    def _key(self, name: str) -> str:
+        return str(self.folder / f"{name}.key")
+
+    def _made(self, name: str, *options: str) -> Path:
+        made = self.folder / f"{name}.crt"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += [*options, "-keyout", self._key(name), "-out", str(made)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return made
+
+    def __enter__(self) -> Certificates:
+        return self
+
+    def __exit__(self, *_error: Any) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Redis:
-    """One server."""
+class Redis(Service):
+    """One server; with certificates it speaks TLS only."""
 
-    def __init__(self, port: int | None = None, *options: str) -> None:
+    def __init__(
+        self, port: int | None = None, *options: str, tls: Certificates | None = None
+    ) -> None:
         self.port = port or free_port()
         self.folder = folder("redis")
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.tls = tls
+        self.url = f"redis{'s' if tls else ''}://127.0.0.1:{self.port}/0"
         self.options = options
-        self.process: Process | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), *OPTIONS]
-        self.process = Process([*command, *self.options], self.folder / "log")
+        command = ["redis-server", "--dir", str(self.folder), *OPTIONS, *self.options]
+        if self.tls:
+            command += ["--tls-port", str(self.port), *self.tls.server_options]
+        else:
+            command += ["--port", str(self.port)]
+        self.process = Process(command, self.folder / "log")
         self.process.wait_until(lambda: listens("127.0.0.1", self.port))
 
-    def kill(self) -> None:
-        """End it at once."""
-        if self.process:
-            self.process.end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it, connections staying open."""
-        if self.process:
-            self.process.pause()
-
-    def go_on(self) -> None:
-        """Undo `pause`."""
-        if self.process:
-            self.process.send(signal.SIGCONT)
+    def ask(self, *words: str) -> str:
+        """Return what redis-cli prints, all of it as text."""
+        command = ["redis-cli", "-h", "127.0.0.1", "-p", str(self.port)]
+        command += [*(self.tls.client_options if self.tls else ()), *words]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=START_SECONDS
+        )
+        return done.stdout
 
     def __enter__(self) -> Redis:
         self.start()
         return self
 
     def __exit__(self, *_error: Any) -> None:
-        if self.process:
-            self.process.end(signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class SecureRedis(Redis):
-    """One server that speaks TLS only, with a certificate by an authority of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ca = self._certificate("ca", "-x509", "-subj", "/CN=atbr tests")
-        host = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-        own = self._certificate(
-            "server", "-x509", *host, "-CA", str(self.ca), "-CAkey", self._key("ca")
-        )
-        self.options = (
-            *["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"],
-            *["--tls-cert-file", str(own), "--tls-key-file", self._key("server")],
-            *["--tls-ca-cert-file", str(self.ca)],
-        )
-        self.url = f"rediss://127.0.0.1:{self.port}/0"
-
-    def _key(self, name: str) -> str:
-        return str(self.folder / f"{name}.key")
-
-    def _certificate(self, name: str, *options: str) -> Path:
-        made = self.folder / f"{name}.crt"
-        command = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-days", "2", *options]
-        command += ["-keyout", self._key(name), "-out", str(made)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        return made
 
 
 class RedisCluster:
     """Some masters, each with some replicas."""
 
-    def __init__(self, masters: int = 3, replicas: int = 0) -> None:
-        self.masters, self.replicas = masters, replicas
+    def __init__(
+        self, masters: int = 3, replicas: int = 0, tls: Certificates | None = None
+    ) -> None:
+        self.masters, self.replicas, self.tls = masters, replicas, tls
         self.nodes: list[Redis] = []
         taken: set[int] = set()
         while len(self.nodes) < masters * (1 + replicas):
@@ -108,31 +107,28 @@ class RedisCluster:
             port = free_port(low=10_000, high=19_999)
             if port not in taken and free_bus(port):
                 taken.add(port)
-                self.nodes.append(Redis(port, *CLUSTER))
+                self.nodes.append(Redis(port, *CLUSTER, tls=tls))
         places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        self.url = f"redis+cluster://{places}"
+        self.url = f"redis{'s' if tls else ''}+cluster://{places}"
 
     def __enter__(self) -> RedisCluster:
         for node in self.nodes:
             node.start()
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
-        create = ["redis-cli", "--cluster", "create", *addresses]
-        create += ["--cluster-replicas", str(self.replicas), "--cluster-yes"]
-        log: Path = self.nodes[0].folder / "create.log"
-        with log.open("wb") as out:
-            subprocess.run(create, check=True, stdout=out, timeout=START_SECONDS)
+        replicas = ["--cluster-replicas", str(self.replicas)]
+        said = self.nodes[0].ask("--cluster", "create", *addresses, *replicas, "--cluster-yes")
         deadline = time.monotonic() + START_SECONDS
         while not all(self._is_whole(node) for node in self.nodes):
             if time.monotonic() > deadline:
                 self.__exit__()
-                raise RuntimeError(f"the cluster is not whole: {log.read_text()}")
+                raise RuntimeError(f"the cluster is not whole: {said}")
             time.sleep(0.05)
         return self
 
     def _is_whole(self, node: Redis) -> bool:
         # What clients ask: every node in the slots, each replica in sync.
-        slots = [line for line in ask(node.port, "cluster", "slots").split() if len(line) == 40]
-        state = ask(node.port, "cluster", "info") + ask(node.port, "info", "replication")
+        slots = [line for line in node.ask("cluster", "slots").split() if len(line) == 40]
+        state = node.ask("cluster", "info") + node.ask("info", "replication")
         return (
             len(slots) == len(self.nodes)
             and "cluster_state:ok" in state
@@ -143,9 +139,18 @@ class RedisCluster:
 
     def master(self) -> Redis:
         """Return a node that is a master just now."""
-        return next(
-            node for node in self.nodes if "role:master" in ask(node.port, "info", "replication")
-        )
+        return next(node for node in self.nodes if "role:master" in node.ask("info", "replication"))
+
+    def move_slots(self, source: Redis, target: Redis) -> None:
+        """Give every slot of one master to another, with what is in it."""
+        ids = {node: node.ask("cluster", "myid").strip() for node in (source, target)}
+        count = 16_384 // self.masters + 1
+        words = ["--cluster-from", ids[source], "--cluster-to", ids[target], "--cluster-yes"]
+        place = f"127.0.0.1:{source.port}"
+        said = source.ask("--cluster", "reshard", place, *words, "--cluster-slots", str(count))
+        slots = [line for line in source.ask("cluster", "nodes").splitlines() if "myself" in line]
+        if len(slots[0].split()) > 8:
+            raise RuntimeError(f"not every slot was moved: {said[-2_000:]}")
 
     def __exit__(self, *_error: Any) -> None:
         for node in self.nodes:

@@ -6,10 +6,10 @@ Whoever writes one runs `atbr.tables.conformance` against it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from atbr._core import cut_pairs
 from atbr.tables.errors import NotSupported
 from atbr.tables.ranges import Interval
 
@@ -45,7 +45,7 @@ class Backend(ABC):
     has_ttl: ClassVar[bool] = False
     #: Whether another process can use the same tables, so that a handle may be pickled.
     shared: ClassVar[bool] = True
-    #: How many keys `get_many` is best asked for at once.
+    #: How many keys `get_many` is best asked for at once, where values are small.
     read_rows: ClassVar[int] = 4_000
     max_key: ClassVar[int] = 65_535
     max_value: ClassVar[int]
@@ -63,12 +63,12 @@ class Backend(ABC):
         """Return the value of each key, or None; keys may come twice."""
 
     def encoded(self, codec: KeyCodec, keys: list[Any]) -> Any:
-        """Return the keys in the form that `pairs_of` takes, all of them checked."""
+        """Return the keys in the form that `values_of` takes, all of them checked."""
         return codec.encode_many(keys)
 
-    def pairs_of(self, table: str, keys: list[Any], encoded: Any) -> Iterable[tuple[Any, Any]]:
-        """Return (key, value or None) of each key, for `get_many` of a table."""
-        return zip(keys, self.get_many(table, encoded), strict=True)
+    def values_of(self, table: str, encoded: Any) -> list[bytes | None]:
+        """Return what `get_many` returns, of keys that `encoded` has made."""
+        return self.get_many(table, encoded)
 
     @abstractmethod
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
@@ -78,9 +78,14 @@ class Backend(ABC):
     def delete_many(self, table: str, keys: list[bytes]) -> None:
         """Remove keys; a missing one is no error."""
 
-    @abstractmethod
     def write(self, table: str, writes: list[Write]) -> None:
-        """Store or remove (None) distinct keys; in one step if `atomic`."""
+        """Store or remove (None) distinct keys; in one step if `atomic`, else as here."""
+        puts = [(key, value) for key, value in writes if value is not None]
+        deletes = [key for key, value in writes if value is None]
+        if puts:
+            self.put_many(table, puts)
+        if deletes:
+            self.delete_many(table, deletes)
 
     @abstractmethod
     def scan(
@@ -228,24 +233,7 @@ def chunks(pairs: list[Pair], rows: int = CHUNK_ROWS, size: int = CHUNK_BYTES) -
     >>> chunks([(b"a", b""), (b"b", b""), (b"c", b"")], rows=2)
     [[(b'a', b''), (b'b', b'')], [(b'c', b'')]]
     """
-    total = sum(map(len, chain.from_iterable(pairs)))
-    if len(pairs) <= rows and total <= size:
-        return [pairs] if pairs else []
-    if total * rows <= size * len(pairs) // 4:
-        # Rows are so small on the whole that their number decides; the odd big one does no harm.
-        return [pairs[at : at + rows] for at in range(0, len(pairs), rows)]
-    cut: list[list[Pair]] = []
-    current: list[Pair] = []
-    held = 0
-    for pair in pairs:
-        length = len(pair[0]) + len(pair[1])
-        if current and (len(current) == rows or held + length > size):
-            cut.append(current)
-            current, held = [], 0
-        current.append(pair)
-        held += length
-    cut.append(current)
-    return cut
+    return cut_pairs(pairs, rows, size)
 
 
 def distinct(pairs: list[Pair]) -> list[Pair]:

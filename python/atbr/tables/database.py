@@ -138,7 +138,10 @@ class Database(Mapping[str, Table]):
         self._check(self._backend.schemas(), wanted)
         with self._lock:
             for name, schema in wanted.items():
-                self._tables.setdefault(name, Table(name, schema, self._backend))
+                known = self._tables.get(name)
+                # Somebody else may have deleted the namespace, and other types been asked for now.
+                if known is None or known.schema != schema:
+                    self._tables[name] = Table(name, schema, self._backend)
 
     @staticmethod
     def _check(stored: dict[str, str], wanted: dict[str, TableSchema]) -> None:

@@ -61,8 +61,9 @@ class State:
         self._path = path
         self._lock = threading.Lock()
         self.done: set[tuple[Any, ...]] = set()
-        if path.exists():
-            head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text:
+            head, *lines = text.splitlines()
             if head != json.dumps(load):
                 raise ConfigurationError(
                     f"state: {path} is of something else; remove it to begin this"
@@ -74,6 +75,8 @@ class State:
                 except ValueError:
                     continue
                 self.done.add(tuple(entry))
+            if not text.endswith("\n"):
+                path.write_text(f"{text}\n", encoding="utf-8")
             return
         path.write_text(json.dumps(load) + "\n", encoding="utf-8")
 

@@ -40,6 +40,16 @@ class Interval(NamedTuple):
             return self if self.high is not None and self.high <= key else Interval(self.low, key)
         return Interval(max(self.low, key + b"\x00"), self.high)
 
+    def where(self, begin: str, mark: str) -> tuple[str, tuple[bytes, ...]]:
+        """Return it as conditions of SQL on k that begin with `begin`, and the values for their marks.
+
+        >>> Interval(b"a", b"b").where("WHERE", "?")
+        (' WHERE k >= ? AND k < ?', (b'a', b'b'))
+        """
+        if self.high is None:
+            return (f" {begin} k >= {mark}", (self.low,)) if self.low else ("", ())
+        return f" {begin} k >= {mark} AND k < {mark}", (self.low, self.high)
+
 
 ALL = Interval()
 

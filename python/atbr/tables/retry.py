@@ -73,6 +73,19 @@ class Retry:
             self._pause.wait(wait * random.uniform(0.5, 1))
             wait = min(wait * 2, LONGEST_WAIT)
 
+    def once(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, as `call` does, but repeat nothing: connecting to a wrong host is known at once.
+
+        >>> Retry("x://", 1, lambda error: True, lambda error: False).once(lambda: "done")
+        'done'
+        """
+        try:
+            return work()
+        except Exception as error:
+            if self._is_gone(error):
+                raise self.unavailable(error) from error
+            raise
+
     def unavailable(self, error: Exception) -> BackendUnavailable:
         """Return the exception that stands for `error`.
 

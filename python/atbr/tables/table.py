@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MISSING: Any = object()
+# What `get_many` asks for at once: by number before it knows how large values are, and then by bytes.
+FIRST_READ = 64
+READ_BYTES = 4 * 2**20
+SAMPLED = 16
 
 
 class Table(OrderedTable):
@@ -41,12 +45,14 @@ class Table(OrderedTable):
     [(('ada', 1), b'countess'), (('ada', 2), b'')]
     """
 
-    __slots__ = ("_schema",)
+    __slots__ = ("_schema", "_value_bytes")
 
     def __init__(self, name: str, schema: TableSchema, backend: Backend) -> None:
         self._name = name
         self._schema = schema
         self._backend = backend
+        # How large values are, as far as `get_many` has seen. Threads may overwrite each other's guess.
+        self._value_bytes: int | None = None
         self._codec = KeyCodec(list(schema.columns), backend.max_key, backend.max_value)
 
     @property
@@ -250,8 +256,8 @@ class Table(OrderedTable):
     def get_many(self, keys: Iterable[Key]) -> Iterator[tuple[Key, bytes | None]]:
         """Yield (key, value) for each of `keys`, in their order, with None for a missing one.
 
-        Lazy: some thousand keys at a time are asked for. Those that a list or another sized
-        collection begins with are checked at once, the others as they come.
+        Lazy: some thousand keys at a time are asked for, fewer where values are large. Those that
+        a list or another sized collection begins with are checked at once, the others as they come.
 
         >>> list(_users({("a", 1): b"1"}).get_many([("a", 1), ("b", 1)]))
         [(('a', 1), b'1'), (('b', 1), None)]
@@ -266,17 +272,32 @@ class Table(OrderedTable):
         return chain.from_iterable(parts)
 
     def _parts_of_list(self, keys: list[Key], encoded: Any) -> Iterator[Iterable[Any]]:
-        step = self._backend.read_rows
-        for at in range(0, len(keys), step):
-            some = keys[at : at + step] if len(keys) > step else keys
-            # What has just been encoded is still in the processor's cache when it is asked for.
-            encoded = self._backend.encoded(self._codec, some) if at else encoded
-            yield self._backend.pairs_of(self._name, some, encoded)
+        checked = min(len(keys), self._backend.read_rows)
+        at = 0
+        while at < len(keys):
+            some = keys[at : at + self._rows_at_once()]
+            if at or len(some) != checked:
+                # What has just been encoded is still in the processor's cache when it is asked for.
+                encoded = self._backend.encoded(self._codec, some)
+            yield self._pairs_of(some, encoded)
+            at += len(some)
 
     def _parts_of_stream(self, keys: Iterator[Key]) -> Iterator[Iterable[Any]]:
-        while some := list(islice(keys, self._backend.read_rows)):
-            encoded = self._backend.encoded(self._codec, some)
-            yield self._backend.pairs_of(self._name, some, encoded)
+        while some := list(islice(keys, self._rows_at_once())):
+            yield self._pairs_of(some, self._backend.encoded(self._codec, some))
+
+    def _rows_at_once(self) -> int:
+        if self._value_bytes is None:
+            return FIRST_READ
+        return max(1, min(self._backend.read_rows, READ_BYTES // (self._value_bytes + 1)))
+
+    def _pairs_of(self, keys: list[Key], encoded: Any) -> Iterable[tuple[Key, bytes | None]]:
+        values = self._backend.values_of(self._name, encoded)
+        # Some values say enough of all: they decide how many are asked for next.
+        sample = [len(each) for each in values[:: len(values) // SAMPLED + 1] if each is not None]
+        if sample:
+            self._value_bytes = sum(sample) // len(sample)
+        return zip(keys, values, strict=True)
 
     def delete_many(self, keys: Iterable[Key]) -> None:
         """Remove many keys; a missing one is no error.

@@ -1,11 +1,13 @@
 //! `KeyCodec`: between the keys of one table, as tuples, and their bytes.
 
+use std::cell::Cell;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple};
 
 use super::kinds::{self, Kinds, bad_key};
-use super::packed::{PackedKeys, fetch};
+use super::packed::{PackedKeys, fetch_parts};
 use super::{decode, encode, rows};
 use crate::tables::tuple::Writer;
 
@@ -36,7 +38,7 @@ impl KeyCodec {
 
     /// Return the bytes of a key.
     fn encode<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        self.whole(&mut Writer::new(), key)
+        with_writer(|writer| self.whole(writer, key))
     }
 
     /// Return the bytes of the first parts of a key.
@@ -60,7 +62,7 @@ impl KeyCodec {
             return PyList::new(py, encoded.collect::<PyResult<Vec<_>>>()?);
         };
         let mut encoded = Vec::with_capacity(list.len());
-        each_key(list, |key| {
+        each(list, None, |key| {
             encoded.push(self.whole(&mut writer, key)?);
             Ok(())
         })?;
@@ -71,7 +73,7 @@ impl KeyCodec {
     fn pack_many(&self, keys: &Bound<'_, PyList>) -> PyResult<PackedKeys> {
         let mut writer = Writer::new();
         let mut ends = Vec::with_capacity(keys.len());
-        each_key(keys, |key| {
+        each(keys, None, |key| {
             let start = writer.as_slice().len();
             self.write(&mut writer, key)?;
             let end = writer.as_slice().len();
@@ -97,19 +99,17 @@ impl KeyCodec {
     /// Return (bytes of the key, value) for each pair, both checked.
     fn encode_pairs<'py>(&self, pairs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let py = pairs.py();
-        let list = PyList::empty(py);
         let mut writer = Writer::new();
-        for pair in pairs.try_iter()? {
-            let pair = pair?;
-            let two = match pair.cast::<PyTuple>() {
-                Ok(tuple) if tuple.len() == 2 => tuple.clone(),
-                _ => two_of(&pair)?,
-            };
-            let key = self.whole(&mut writer, &two.get_item(0)?)?;
-            let value = self.value(&two.get_item(1)?)?;
-            list.append((key, value))?;
-        }
-        Ok(list)
+        let Ok(list) = pairs.cast_exact::<PyList>() else {
+            let encoded = pairs.try_iter()?.map(|pair| self.pair(&mut writer, &pair?));
+            return PyList::new(py, encoded.collect::<PyResult<Vec<_>>>()?);
+        };
+        let mut encoded = Vec::with_capacity(list.len());
+        each(list, Some(fetch_key), |pair| {
+            encoded.push(self.pair(&mut writer, pair)?);
+            Ok(())
+        })?;
+        PyList::new(py, encoded)
     }
 
     /// Return a value as bytes, checked.
@@ -186,6 +186,24 @@ impl KeyCodec {
         Ok(PyBytes::new(key.py(), writer.as_slice()))
     }
 
+    fn pair<'py>(
+        &self,
+        writer: &mut Writer,
+        pair: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let own;
+        let (key, value) = match pair.cast::<PyTuple>().map(|two| two.as_slice()) {
+            Ok([key, value]) => (key, value),
+            _ => {
+                own = two_of(pair)?;
+                (&own.0, &own.1)
+            }
+        };
+        let key = self.whole(writer, key)?;
+        let value = self.value(value)?;
+        PyTuple::new(pair.py(), [key, value])
+    }
+
     /// Writes a whole key after what is there.
     fn write(&self, writer: &mut Writer, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let parts = self.parts(key)?;
@@ -233,40 +251,71 @@ impl KeyCodec {
     }
 }
 
-/// Calls `act` with each key of a list, asking for those ahead from memory.
-fn each_key<'py>(
-    keys: &Bound<'py, PyList>,
+/// Calls `act` with this thread's writer, so that a single key takes no memory of its own. What `act` calls may come here
+/// again, and has another one then.
+fn with_writer<R>(act: impl FnOnce(&mut Writer) -> R) -> R {
+    const KEPT: usize = 4_096;
+    thread_local! {
+        static WRITER: Cell<Option<Writer>> = const { Cell::new(None) };
+    }
+    let mut writer = WRITER.take().unwrap_or_default();
+    writer.clear();
+    let result = act(&mut writer);
+    if writer.as_slice().len() <= KEPT {
+        WRITER.set(Some(writer));
+    }
+    result
+}
+
+/// Calls `act` with each tuple of a list, asking for the parts of those ahead from memory, and before that by `sooner` for
+/// what is behind them.
+fn each<'py>(
+    tuples: &Bound<'py, PyList>,
+    sooner: Option<fn(&Bound<'py, PyAny>)>,
     mut act: impl FnMut(&Bound<'py, PyAny>) -> PyResult<()>,
 ) -> PyResult<()> {
     const AHEAD: usize = 8;
     // Nobody changes the tuple meanwhile.
-    let keys = keys.to_tuple();
-    let keys = keys.as_slice();
-    for (index, key) in keys.iter().enumerate() {
-        if let Some(ahead) = keys.get(index + AHEAD) {
-            fetch(ahead);
+    let tuples = tuples.to_tuple();
+    let tuples = tuples.as_slice();
+    for (index, tuple) in tuples.iter().enumerate() {
+        match sooner {
+            None => tuples.get(index + AHEAD).into_iter().for_each(fetch_parts),
+            Some(sooner) => {
+                tuples
+                    .get(index + 2 * AHEAD)
+                    .into_iter()
+                    .for_each(fetch_parts);
+                tuples.get(index + AHEAD).into_iter().for_each(sooner);
+            }
         }
-        act(key)?;
+        act(tuple)?;
     }
     Ok(())
 }
 
-#[cold]
-fn two_of<'py>(pair: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-    let tuple = match pair.try_iter() {
-        Ok(iterator) if !pair.is_instance_of::<pyo3::types::PyString>() => {
-            PyTuple::new(pair.py(), iterator.collect::<PyResult<Vec<_>>>()?)?
-        }
-        _ => PyTuple::empty(pair.py()),
-    };
-    if tuple.len() == 2 {
-        Ok(tuple)
-    } else {
-        Err(PyTypeError::new_err(format!(
-            "a pair must be (key, value), not {}",
-            pair.get_type().qualname()?
-        )))
+/// Asks for the parts of the key of a pair.
+fn fetch_key(pair: &Bound<'_, PyAny>) {
+    if let Ok([key, _]) = pair.cast_exact::<PyTuple>().map(|pair| pair.as_slice()) {
+        fetch_parts(key);
     }
+}
+
+#[cold]
+fn two_of<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let parts = match pair.try_iter() {
+        Ok(iterator) if !pair.is_instance_of::<pyo3::types::PyString>() => {
+            iterator.take(3).collect::<PyResult<Vec<_>>>()?
+        }
+        _ => Vec::new(),
+    };
+    <[_; 2]>::try_from(parts).map(Into::into).map_err(|_| {
+        let name = pair
+            .get_type()
+            .qualname()
+            .map_or_else(|_| String::new(), |name| name.to_string());
+        PyTypeError::new_err(format!("a pair must be (key, value), not {name}"))
+    })
 }
 
 /// Return the bytes of a tuple, byte for byte those of FoundationDB's tuple layer. O(their number).
@@ -289,9 +338,10 @@ pub fn pack<'py>(parts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
             format!("only a tuple can be packed, not {name}"),
         ));
     };
-    let mut writer = Writer::new();
-    encode::tuple(&mut writer, tuple)?;
-    Ok(PyBytes::new(parts.py(), writer.as_slice()))
+    with_writer(|writer| {
+        encode::tuple(writer, tuple)?;
+        Ok(PyBytes::new(parts.py(), writer.as_slice()))
+    })
 }
 
 /// Return the tuple of which `pack` made `data`. O(len(data)). ValueError if it made it of none.

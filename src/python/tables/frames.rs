@@ -4,6 +4,8 @@ use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
+use super::packed::fetch_parts;
+
 /// Object number of the type bytea.
 const BYTEA: u32 = 17;
 
@@ -32,18 +34,32 @@ pub fn postgresql_array<'py>(
     Ok(PyBytes::new(py, &out))
 }
 
-/// Return pairs of bytea as rows of COPY ... (FORMAT BINARY), without what comes before the first and after the last.
+/// Return the pairs from `at` on as rows of COPY ... (FORMAT BINARY), at most `rows` of them and little more than `size`
+/// bytes, and where the next ones begin. What comes before the first and after the last is left out.
 #[pyfunction]
-pub fn postgresql_copy<'py>(pairs: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn postgresql_copy<'py>(
+    pairs: &Bound<'py, PyList>,
+    at: usize,
+    rows: usize,
+    size: usize,
+) -> PyResult<(Bound<'py, PyBytes>, usize)> {
+    const AHEAD: usize = 8;
+    let part = pairs.get_slice(at, at.saturating_add(rows)).to_tuple();
+    let part = part.as_slice();
     let mut out = Vec::new();
-    for pair in pairs.iter() {
-        let pair = pair.cast::<PyTuple>()?;
+    let mut taken = 0;
+    for pair in part {
+        if out.len() >= size {
+            break;
+        }
+        part.get(taken + AHEAD).into_iter().for_each(fetch_parts);
         out.extend_from_slice(&2_u16.to_be_bytes());
-        for value in pair.iter_borrowed() {
+        for value in pair.cast::<PyTuple>()?.iter_borrowed() {
             push(&mut out, value.cast::<PyBytes>()?.as_bytes())?;
         }
+        taken += 1;
     }
-    Ok(PyBytes::new(pairs.py(), &out))
+    Ok((PyBytes::new(pairs.py(), &out), at + taken))
 }
 
 fn push(out: &mut Vec<u8>, value: &[u8]) -> PyResult<()> {

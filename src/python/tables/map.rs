@@ -43,42 +43,22 @@ impl LocalMap {
         let py = keys.py();
         let keys = keys.to_tuple();
         let mut values = Vec::with_capacity(keys.len());
-        let mut slices = Vec::with_capacity(keys.len().min(CHUNK));
         for chunk in keys.as_slice().chunks(CHUNK) {
-            slices.clear();
-            for key in chunk {
-                slices.push(key.cast::<PyBytes>()?.as_bytes());
-            }
-            self.look_up(py, &slices, |value| {
-                values.push(value.unwrap_or_else(|| py.None().into_bound(py)));
-                Ok(())
-            })?;
+            let slices = slices_of(chunk)?;
+            self.look_up(py, &slices, &mut values)?;
         }
         PyList::new(py, values)
     }
 
-    /// Return (key, value or None) of each key, whose bytes are in `packed`.
-    fn get_pairs<'py>(
-        &self,
-        keys: &Bound<'py, PyList>,
-        packed: &Bound<'py, PackedKeys>,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let py = keys.py();
+    /// Return the value of each packed key, or None.
+    fn get_packed<'py>(&self, packed: &Bound<'py, PackedKeys>) -> PyResult<Bound<'py, PyList>> {
+        let py = packed.py();
         let packed = packed.get();
-        let keys = keys.to_tuple();
-        let mut pairs = Vec::with_capacity(keys.len());
-        for from in (0..keys.len()).step_by(CHUNK) {
-            let slices = packed.slices(from, CHUNK);
-            let mut names = keys.as_slice()[from..].iter();
-            self.look_up(py, &slices, |value| {
-                let value = value.unwrap_or_else(|| py.None().into_bound(py));
-                if let Some(key) = names.next() {
-                    pairs.push(PyTuple::new(py, [key, &value])?);
-                }
-                Ok(())
-            })?;
+        let mut values = Vec::with_capacity(packed.len());
+        for from in (0..packed.len()).step_by(CHUNK) {
+            self.look_up(py, &packed.slices(from, CHUNK), &mut values)?;
         }
-        PyList::new(py, pairs)
+        PyList::new(py, values)
     }
 
     /// Make all writes, (key, value or None) each, as one step.
@@ -104,10 +84,7 @@ impl LocalMap {
         let keys = keys.to_tuple();
         let mut removed = 0;
         for chunk in keys.as_slice().chunks(CHUNK) {
-            let mut slices = Vec::with_capacity(chunk.len());
-            for key in chunk {
-                slices.push(key.cast::<PyBytes>()?.as_bytes());
-            }
+            let slices = slices_of(chunk)?;
             removed += gil::detach(keys.py(), || self.map.remove_many(&slices));
         }
         Ok(removed)
@@ -124,14 +101,12 @@ impl LocalMap {
         keys_only: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let py = low.py();
-        let interval = interval(low, high);
         let bounds = Bounds {
             entries: limit,
             reverse,
             keys_only,
         };
-        let mut page = Page::default();
-        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        let page = self.filled(py, interval(low, high), bounds)?;
         let list = PyList::empty(py);
         for (key, value) in page.iter() {
             list.append((PyBytes::new(py, key), PyBytes::new(py, value)))?;
@@ -152,14 +127,12 @@ impl LocalMap {
         keys_only: bool,
     ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyBytes>, usize)> {
         let py = low.py();
-        let interval = interval(low, high);
         let bounds = Bounds {
             entries: limit,
             reverse,
             keys_only,
         };
-        let mut page = Page::default();
-        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        let page = self.filled(py, interval(low, high), bounds)?;
         let mut parts = Vec::with_capacity(codec.get().width());
         let mut rows: Vec<Bound<'py, PyAny>> = Vec::with_capacity(page.len());
         let (mut last, mut bytes): (&[u8], usize) = (&[], 0);
@@ -241,20 +214,29 @@ impl LocalMap {
 }
 
 impl LocalMap {
-    /// Calls `each` with the value of every key, in their order, as objects.
+    fn filled(&self, py: Python<'_>, interval: Interval<'_>, bounds: Bounds) -> PyResult<Page> {
+        let mut page = Page::default();
+        gil::detach(py, || self.map.fill(interval, bounds, &mut page)).map_err(raise)?;
+        Ok(page)
+    }
+
+    /// Adds the value of every key, or None, to `values`.
     fn look_up<'py>(
         &self,
         py: Python<'py>,
         keys: &[&[u8]],
-        mut each: impl FnMut(Option<Bound<'py, PyAny>>) -> PyResult<()>,
+        values: &mut Vec<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let mut page = Page::default();
         let found = gil::detach(py, || self.map.get_many(keys, &mut page)).map_err(raise)?;
         let mut entries = page.iter();
-        for found in found {
+        values.extend(found.into_iter().map(|found| {
             let entry = if found { entries.next() } else { None };
-            each(entry.map(|(_, value)| PyBytes::new(py, value).into_any()))?;
-        }
+            entry.map_or_else(
+                || py.None().into_bound(py),
+                |(_, value)| PyBytes::new(py, value).into_any(),
+            )
+        }));
         py.check_signals()
     }
 }
@@ -271,6 +253,12 @@ fn interval<'a>(low: &'a Bound<'_, PyBytes>, high: Option<&'a Bound<'_, PyBytes>
         low: low.as_bytes(),
         high: high.map(|high| high.as_bytes()),
     }
+}
+
+fn slices_of<'a>(keys: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<&'a [u8]>> {
+    keys.iter()
+        .map(|key| Ok(key.cast::<PyBytes>()?.as_bytes()))
+        .collect()
 }
 
 fn writes_of<'a>(pairs: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<Write<'a>>> {

@@ -8,6 +8,8 @@ mod frames;
 mod kinds;
 mod map;
 mod packed;
+mod pairs;
+mod requests;
 mod rows;
 
 pub use buckets::bucket_positions;
@@ -15,3 +17,5 @@ pub use codec::{KeyCodec, pack, unpack};
 pub use frames::{postgresql_array, postgresql_copy};
 pub use map::LocalMap;
 pub use packed::PackedKeys;
+pub use pairs::{cut_pairs, sorted_pairs};
+pub use requests::RedisPacker;

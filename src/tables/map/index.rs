@@ -3,9 +3,8 @@
 //! A bound has its first 16 bytes as a number in a list of its own: a search compares numbers that lie next to each other,
 //! and follows a pointer only where they are equal. Every allocation may fail, and leaves the index as it was.
 
-use std::cmp::Ordering;
-
-use super::leaf::{Leaf, reserve};
+use super::leaf::Leaf;
+use super::memory::reserve;
 use crate::Result;
 
 /// Leaves at which a branch is split: what inserting one moves is some ten kilobytes at most.
@@ -75,17 +74,9 @@ impl Index {
     /// The last leaf whose bound is not above `key`; none only where there is no leaf. O(log n).
     pub fn find(&self, key: &[u8]) -> Option<Position> {
         let head = head_of(key);
-        let above = |found: u128, bound: &[u8]| match found.cmp(&head) {
-            Ordering::Equal => bound > key,
-            other => other.is_gt(),
-        };
-        let branch = partition(self.firsts.len(), |i| {
-            above(self.firsts[i], &self.branches[i].bounds[0])
-        });
-        let branch = branch.checked_sub(1)?;
+        let branch = last_not_above(&self.firsts, head, |i| &self.branches[i].bounds[0], key)?;
         let within = &self.branches[branch];
-        let leaf = partition(within.len(), |i| above(within.heads[i], &within.bounds[i]));
-        let leaf = leaf.checked_sub(1)?;
+        let leaf = last_not_above(&within.heads, head, |i| &within.bounds[i], key)?;
         Some(Position { branch, leaf })
     }
 
@@ -232,18 +223,25 @@ impl Index {
     }
 }
 
-/// The first of `len` indexes that is above; all after it are.
-fn partition(len: usize, above: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
+/// The last of some bounds that is not above `key`; `heads` are theirs, and `head` that of `key`.
+fn last_not_above<'a>(
+    heads: &[u128],
+    head: u128,
+    bound: impl Fn(usize) -> &'a [u8],
+    key: &[u8],
+) -> Option<usize> {
+    let mut low = heads.partition_point(|&found| found < head);
+    let same = heads[low..].partition_point(|&found| found == head);
+    let mut high = low + same;
     while low < high {
         let middle = low.midpoint(high);
-        if above(middle) {
+        if bound(middle) > key {
             high = middle;
         } else {
             low = middle + 1;
         }
     }
-    low
+    low.checked_sub(1)
 }
 
 /// The first 16 bytes as a number, zeros after the end. Numbers that differ are in the order of the bytes; equal ones say

@@ -3,7 +3,9 @@
 //! Slots are in the order of the keys and point into `data`, where an entry is its key and then its value. A value over
 //! [`BIG_VALUE_LEN`] is an allocation of its own that readers share; `data` has its number in the list then.
 
+use super::memory::{out_of_memory, reserve};
 use super::shared::Shared;
+use crate::tables::prefetch;
 use crate::{Error, Result};
 use std::cmp::Ordering;
 
@@ -16,6 +18,8 @@ pub const BIG_VALUE_LEN: usize = 1_024;
 /// The length that stands for a value kept apart.
 const APART: u32 = u32::MAX;
 const NUMBER_LEN: usize = 4;
+/// A line of the processor's cache.
+const LINE: usize = 64;
 
 /// A value as it is read.
 #[derive(Debug, Clone, Copy)]
@@ -38,15 +42,17 @@ impl<'a> Value<'a> {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    /// Four bytes of the key beyond what all keys of the leaf have in common, so that a search stays among the slots
-    /// and reads one key or two.
-    head: u32,
     at: u32,
-    key_len: u16,
     value_len: u32,
+    key_len: u16,
 }
 
 impl Slot {
+    fn key_range(self) -> std::ops::Range<usize> {
+        let start = self.at as usize;
+        start..start + usize::from(self.key_len)
+    }
+
     fn stored_len(self) -> usize {
         let value = if self.value_len == APART {
             NUMBER_LEN
@@ -62,6 +68,9 @@ impl Slot {
 pub struct Leaf {
     data: Vec<u8>,
     slots: Vec<Slot>,
+    /// Four bytes of each slot's key beyond what all keys have in common, so that a search stays among some lines of the
+    /// processor's cache and reads one key or two.
+    heads: Vec<u32>,
     apart: Vec<Option<Shared>>,
     /// Bytes of `data` that no slot points to.
     dead: usize,
@@ -75,8 +84,7 @@ impl Leaf {
     }
 
     pub fn key(&self, index: usize) -> &[u8] {
-        let slot = self.slots[index];
-        &self.data[slot.at as usize..][..usize::from(slot.key_len)]
+        &self.data[self.slots[index].key_range()]
     }
 
     pub fn value(&self, index: usize) -> Value<'_> {
@@ -102,40 +110,65 @@ impl Leaf {
         }
         let shared = self.common.min(key.len());
         match key[..shared].cmp(&self.key(0)[..self.common]) {
-            Ordering::Less => return Err(0),
-            Ordering::Greater => return Err(self.len()),
-            Ordering::Equal => {}
+            Ordering::Less => Err(0),
+            Ordering::Greater => Err(self.len()),
+            Ordering::Equal => self.find_from(self.first_like(key), key),
         }
+    }
+
+    /// Index of the first entry whose head is not below that of `key`: where `key` is, if it is there and no other has its
+    /// head.
+    pub fn first_like(&self, key: &[u8]) -> usize {
         let head = head_of(key, self.common);
-        self.slots.binary_search_by(|slot| {
-            slot.head.cmp(&head).then_with(|| {
-                let found = &self.data[slot.at as usize..][..usize::from(slot.key_len)];
-                found.cmp(key)
-            })
-        })
+        self.heads.partition_point(|&found| found < head)
+    }
+
+    /// Where `key` is, or would be among the entries that have its head, of which `first` is the first.
+    fn find_from(&self, first: usize, key: &[u8]) -> std::result::Result<usize, usize> {
+        let head = head_of(key, self.common);
+        let same = self.heads[first..].partition_point(|&found| found == head);
+        let found = self.slots[first..first + same]
+            .binary_search_by(|slot| self.data[slot.key_range()].cmp(key));
+        found.map(|at| first + at).map_err(|at| first + at)
     }
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<Value<'_>> {
-        self.find(key).ok().map(|index| self.value(index))
+        self.get_from(self.first_like(key), key)
     }
 
-    /// Reads where a search will look first: those of several leaves wait for memory together.
-    pub fn touch(&self) -> u32 {
-        let quarter = self.len() / 4;
-        let read = |index: usize| self.slots.get(index).map_or(0, |slot| slot.head);
-        read(0) ^ read(quarter) ^ read(2 * quarter) ^ read(3 * quarter)
+    /// The value of a key, of which `first` is what `first_like` says.
+    pub fn get_from(&self, first: usize, key: &[u8]) -> Option<Value<'_>> {
+        // Without what all keys have in common: a key that differs there differs as a whole.
+        self.find_from(first, key).ok().map(|at| self.value(at))
     }
 
-    /// Reads the first byte of the entry that a search will probably find, and of the first one: as `touch`.
-    pub fn touch_entry(&self, key: &[u8]) -> u8 {
-        let head = head_of(key, self.common);
-        let index = self.slots.partition_point(|slot| slot.head < head);
-        let read = |index: usize| {
-            let at = self.slots.get(index).map(|slot| slot.at as usize);
-            at.and_then(|at| self.data.get(at)).copied().unwrap_or(0)
-        };
-        read(0) ^ read(index)
+    /// Asks from memory for the leaf itself; then for what `first_like` reads; for one slot; and for its entry. Each of
+    /// these reads what the one before asked for.
+    pub fn fetch(&self) {
+        prefetch(&self.data);
+        prefetch(&self.heads);
+    }
+
+    pub fn fetch_heads(&self) {
+        let lines = self.heads.chunks(LINE / size_of::<u32>());
+        lines.for_each(|line| prefetch(line.as_ptr()));
+    }
+
+    pub fn fetch_slot(&self, index: usize) {
+        let slot = self.slots.get(index);
+        slot.into_iter().for_each(|slot| prefetch(slot));
+    }
+
+    pub fn fetch_entry(&self, index: usize) {
+        if let Some(slot) = self.slots.get(index) {
+            let entry = &self.data[slot.at as usize..];
+            entry
+                .iter()
+                .step_by(LINE)
+                .take(2)
+                .for_each(|byte| prefetch(byte));
+        }
     }
 
     /// Keeps heads right for a key that is about to be inserted.
@@ -153,9 +186,8 @@ impl Leaf {
 
     fn set_common(&mut self, common: usize) {
         self.common = common;
-        for slot in &mut self.slots {
-            let key = &self.data[slot.at as usize..][..usize::from(slot.key_len)];
-            slot.head = head_of(key, common);
+        for (head, slot) in self.heads.iter_mut().zip(&self.slots) {
+            *head = head_of(&self.data[slot.key_range()], common);
         }
     }
 
@@ -180,6 +212,7 @@ impl Leaf {
         let apart: usize = self.apart.iter().flatten().map(Shared::allocated).sum();
         self.data.capacity()
             + self.slots.capacity() * size_of::<Slot>()
+            + self.heads.capacity() * size_of::<u32>()
             + self.apart.capacity() * size_of::<Option<Shared>>()
             + apart
     }
@@ -203,14 +236,14 @@ impl Leaf {
         }
         reserve(&mut self.data, key.len() + inline)?;
         reserve(&mut self.slots, 1)?;
+        reserve(&mut self.heads, 1)?;
         if !replace {
             self.make_common_with(key);
         }
         let slot = Slot {
-            head: head_of(key, self.common),
             at: self.data.len() as u32,
-            key_len: key.len() as u16,
             value_len,
+            key_len: key.len() as u16,
         };
         self.data.extend_from_slice(key);
         match shared {
@@ -226,6 +259,7 @@ impl Leaf {
             self.slots[index] = slot;
         } else {
             self.slots.insert(index, slot);
+            self.heads.insert(index, head_of(key, self.common));
         }
         // Nothing is lost if there is no memory to tidy up with.
         let _ = self.tidy();
@@ -236,6 +270,7 @@ impl Leaf {
     pub fn remove(&mut self, index: usize) {
         self.forget(index);
         self.slots.remove(index);
+        self.heads.remove(index);
         // Nothing is lost if there is no memory to tidy up with.
         let _ = self.tidy();
     }
@@ -246,6 +281,7 @@ impl Leaf {
             self.forget(index);
         }
         self.slots.drain(from..to);
+        self.heads.drain(from..to);
         let _ = self.tidy();
     }
 
@@ -270,16 +306,27 @@ impl Leaf {
 
     /// A copy of the entries from `from` to `to` without a byte too many.
     fn part(&self, from: usize, to: usize) -> Result<Leaf> {
-        let mut part = Leaf::default();
-        let slots = &self.slots[from..to];
-        let len = slots.iter().map(|slot| slot.stored_len()).sum();
-        part.data.try_reserve_exact(len).map_err(out_of_memory)?;
-        part.slots
-            .try_reserve_exact(slots.len())
-            .map_err(out_of_memory)?;
-        part.append(self, from, to)?;
-        part.find_common();
-        Ok(part)
+        Self::of(&[(self, from, to)])
+    }
+
+    /// A leaf of some entries of others, which come in order.
+    fn of(parts: &[(&Leaf, usize, usize)]) -> Result<Leaf> {
+        let mut leaf = Leaf::default();
+        let slots = || {
+            parts
+                .iter()
+                .map(|&(from, low, high)| &from.slots[low..high])
+        };
+        let count = slots().map(<[Slot]>::len).sum();
+        let len = slots().flatten().map(|slot| slot.stored_len()).sum();
+        leaf.data.try_reserve_exact(len).map_err(out_of_memory)?;
+        leaf.slots.try_reserve_exact(count).map_err(out_of_memory)?;
+        leaf.heads.try_reserve_exact(count).map_err(out_of_memory)?;
+        for &(from, low, high) in parts {
+            leaf.append(from, low, high)?;
+        }
+        leaf.find_common();
+        Ok(leaf)
     }
 
     /// What the first and the last key have in common, all keys between them have.
@@ -291,6 +338,7 @@ impl Leaf {
         }
     }
 
+    /// Copies entries to the end; their heads are found later.
     fn append(&mut self, other: &Leaf, from: usize, to: usize) -> Result<()> {
         for (index, slot) in other.slots[from..to].iter().enumerate() {
             let at = self.data.len() as u32;
@@ -304,6 +352,7 @@ impl Leaf {
                 self.apart.push(Some(shared.clone()));
             }
             self.slots.push(Slot { at, ..*slot });
+            self.heads.push(0);
         }
         Ok(())
     }
@@ -341,25 +390,8 @@ impl Leaf {
 
     /// The leaf and its right neighbour as one.
     pub fn joined(&self, right: &Leaf) -> Result<Leaf> {
-        let mut both = self.part(0, self.len())?;
-        let len = right.slots.iter().map(|slot| slot.stored_len()).sum();
-        both.data.try_reserve_exact(len).map_err(out_of_memory)?;
-        both.slots
-            .try_reserve_exact(right.len())
-            .map_err(out_of_memory)?;
-        both.append(right, 0, right.len())?;
-        both.find_common();
-        Ok(both)
+        Self::of(&[(self, 0, self.len()), (right, 0, right.len())])
     }
-}
-
-/// Makes room by an eighth more than there is, where a Vec of its own would double: leaves are many.
-pub fn reserve<T>(list: &mut Vec<T>, additional: usize) -> Result<()> {
-    if list.capacity() - list.len() >= additional {
-        return Ok(());
-    }
-    list.try_reserve_exact(additional.max(list.len() / 8 + 4))
-        .map_err(out_of_memory)
 }
 
 /// Four bytes of a key from `from` on, zeros after its end. Equal heads say nothing.
@@ -373,15 +405,4 @@ fn head_of(key: &[u8], from: usize) -> u32 {
             u32::from_be_bytes(head)
         }
     }
-}
-
-pub fn copied(value: &[u8]) -> Result<Vec<u8>> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(value.len()).map_err(out_of_memory)?;
-    copy.extend_from_slice(value);
-    Ok(copy)
-}
-
-fn out_of_memory(_: std::collections::TryReserveError) -> Error {
-    Error::OutOfMemory
 }

@@ -3,6 +3,7 @@
 mod fork;
 mod index;
 mod leaf;
+mod memory;
 mod page;
 mod shared;
 mod tree;
@@ -93,18 +94,22 @@ impl OrderedMap {
             .try_reserve_exact(keys.len())
             .map_err(|_| Error::OutOfMemory)?;
         for keys in keys.chunks(TOGETHER) {
-            let mut leaves = [None; TOGETHER];
-            for (leaf, key) in leaves.iter_mut().zip(keys) {
-                *leaf = tree.leaf_of(key);
+            let mut places = [None; TOGETHER];
+            for (place, key) in places.iter_mut().zip(keys) {
+                *place = tree.leaf_of(key).map(|leaf| (leaf, 0));
             }
-            for leaf in leaves.into_iter().flatten() {
-                std::hint::black_box(leaf.touch());
+            let there = || places.iter().flatten();
+            there().for_each(|(leaf, _)| leaf.fetch_heads());
+            for (place, key) in places.iter_mut().zip(keys) {
+                if let Some((leaf, first)) = place {
+                    *first = leaf.first_like(key);
+                    leaf.fetch_slot(*first);
+                }
             }
-            for (leaf, key) in leaves.iter().zip(keys) {
-                std::hint::black_box(leaf.map(|leaf| leaf.touch_entry(key)));
-            }
-            for (leaf, key) in leaves.iter().zip(keys) {
-                let value = leaf.and_then(|leaf| leaf.get(key));
+            let there = || places.iter().flatten();
+            there().for_each(|&(leaf, first)| leaf.fetch_entry(first));
+            for (place, key) in places.iter().zip(keys) {
+                let value = place.and_then(|(leaf, first)| leaf.get_from(first, key));
                 if let Some(value) = value {
                     page.push(&[], Some(value))?;
                 }

@@ -135,6 +135,17 @@ proptest! {
             let found = map.get(key, <[u8]>::to_vec);
             prop_assert_eq!(found.as_ref(), Some(value));
         }
+        // Keys that are there, and neighbours that mostly are not.
+        let asked: Vec<Vec<u8>> = model
+            .keys()
+            .flat_map(|key| [key.clone(), [key, &[0][..]].concat(), key[..key.len() / 2].to_vec()])
+            .collect();
+        let slices: Vec<&[u8]> = asked.iter().map(Vec::as_slice).collect();
+        let mut page = Page::default();
+        let found = map.get_many(&slices, &mut page).unwrap();
+        prop_assert!(found.iter().zip(&asked).all(|(found, key)| *found == model.contains_key(key)));
+        let there = asked.iter().filter_map(|key| model.get(key));
+        prop_assert!(page.iter().map(|(_, value)| value).eq(there));
         let payload: usize = model.iter().map(|(key, value)| key.len() + value.len()).sum();
         let figures = map.figures();
         prop_assert!(figures.payload >= payload && figures.allocated >= payload);

@@ -1,7 +1,8 @@
 //! The ordered map without a lock: leaves under the lower bounds of their keys.
 
 use super::index::{Index, Position};
-use super::leaf::{Leaf, Value, copied};
+use super::leaf::{Leaf, Value};
+use super::memory::copied;
 use super::page::Page;
 use crate::tables::MAX_KEY_LEN;
 use crate::{Error, Result, limits};
@@ -59,9 +60,11 @@ impl Tree {
         self.leaf_of(key)?.get(key)
     }
 
-    /// The leaf that has a key, if one has it. O(log n).
+    /// The leaf that has a key, if one has it, asked for from memory. O(log n).
     pub fn leaf_of(&self, key: &[u8]) -> Option<&Leaf> {
-        self.leaves.find(key).map(|at| self.leaves.leaf(at))
+        let leaf = self.leaves.leaf(self.leaves.find(key)?);
+        leaf.fetch();
+        Some(leaf)
     }
 
     /// Sets the value of a key; true if the key is new. Nothing is changed if memory runs out. O(log n).

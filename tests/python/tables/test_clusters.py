@@ -1,4 +1,4 @@
-"""Clusters of which a node is killed: nothing acknowledged is lost, and the client recovers."""
+"""Clusters of which a node is killed, or gives its data away: nothing acknowledged is lost, and the client recovers."""
 
 from __future__ import annotations
 
@@ -128,3 +128,27 @@ def test_a_redis_cluster_goes_on_when_a_master_is_killed() -> None:
             assert len(writer.lost()) <= 8
             assert table.increment(("n", 0), 5) == 5
             assert len(list(table.scan((("w",), ("w",))))) >= 4 * len(writer.acknowledged) - 8
+
+
+def test_a_redis_cluster_goes_on_while_slots_move() -> None:
+    need("redis+cluster")
+    import engines
+
+    with engines.RedisCluster(masters=3) as cluster:
+        with connect(cluster.url, namespace="move", retry_for=60, timeout=5) as db:
+            db.setup_namespace({"t": (str, int)})
+            table = db["t"]
+            table.put_many([(("k", i), b"%d" % i) for i in range(5_000)])
+            with Writer(table) as writer:
+                writer.wait_for(100)
+                cluster.move_slots(cluster.nodes[0], cluster.nodes[1])
+                writer.wait_for(100)
+            assert writer.failed == []
+            assert writer.refused == 0
+            assert writer.lost() == []
+            assert [value for _, value in table.scan((("k",), ("k",)))] == [
+                b"%d" % i for i in range(5_000)
+            ]
+            assert all(value for _, value in table.get_many([("k", i) for i in range(5_000)]))
+            assert [table.increment(("n", i), 5) for i in range(50)] == [5] * 50
+            assert table.delete_range((("k",), ("k",))) == 5_000

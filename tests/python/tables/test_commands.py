@@ -130,8 +130,14 @@ def test_a_load_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> Non
     report = load_parts(db["t"], parts, 4, state=state)
     assert report.skipped_parts == done
     assert len(db["t"]) == 4_000 - before
+    # What was done after the line that was cut off is remembered, too.
+    assert len(State(state_path, {"load": 1}).done) == len(parts)
     with pytest.raises(ConfigurationError, match="something else"):
         State(state_path, {"load": 2})
+    # A crash before the first line leaves an empty file.
+    state_path.write_text("")
+    State(state_path, {"load": 2}).add(parts[0])
+    assert State(state_path, {"load": 2}).done == {parts[0]}
 
 
 def test_ctrl_c_ends_a_load_and_the_same_command_finishes_it(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -40,25 +39,32 @@ def test_a_mapping_may_have_the_login_in_an_address(urls: Any) -> None:
         assert quote("p@ss/w0rd", safe="") not in repr(db)
 
 
-def test_redis_is_spoken_to_by_tls_with_a_certificate_that_is_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["Redis", "RedisCluster"])
+def test_redis_is_spoken_to_by_tls_with_a_certificate_that_is_checked(kind: str) -> None:
     need("redis")
     import engines
 
-    with engines.SecureRedis() as server:
-        with connect(f"{server.url}?ca={server.ca}", timeout=5) as db:
+    with engines.Certificates() as tls, getattr(engines, kind)(tls=tls) as server:
+        ca = str(tls.ca)
+        with connect(f"{server.url}?ca={ca}", timeout=5) as db:
             db.setup_namespace({"t": (str, int)})
-            db["t"].put_many([(("k", i), b"v") for i in range(2_000)])
-            assert db["t"].count((("k",), ("k",))) == 2_000
-            assert db.url.startswith("rediss://127.0.0.1:")
-        with connect(server.url, ca=str(server.ca)) as db:
-            assert len(db["t"]) == 2_000
+            table = db["t"]
+            table.put_many([(("k", i), b"v") for i in range(2_000)])
+            assert table.count((("k",), ("k",))) == 2_000
+            assert [key for _, key in table.scan_keys()] == list(range(2_000))
+            assert table.increment(("n", 1), 2) == 2
+            assert db.url.startswith(server.url.partition("/0")[0])
+        with connect(server.url, ca=ca) as db:
+            found = list(db["t"].get_many([("k", i) for i in range(2_001)]))
+            assert found[-2:] == [(("k", 1_999), b"v"), (("k", 2_000), None)]
         # An authority that nobody knows, and no TLS at all.
         with pytest.raises(BackendUnavailable, match=r"(?i)certificate"):
             connect(server.url, timeout=5)
+        plain = server.url.replace("rediss", "redis")
         with pytest.raises(BackendUnavailable):
-            connect(server.url.replace("rediss", "redis"), timeout=5)
+            connect(plain, timeout=5)
         with pytest.raises(ConfigurationError, match="ca: it is for TLS"):
-            connect(server.url.replace("rediss", "redis"), ca=str(server.ca))
+            connect(plain, ca=ca)
 
 
 def test_a_data_center_of_cassandra_can_be_preferred(urls: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from cassandra.concurrent import execute_concurrent
 from cassandra.query import BatchStatement, BatchType
 
-from atbr.tables.backend import Backend, Pair, Write, chunks, distinct, pages
+from atbr.tables.backend import Backend, Pair, chunks, distinct, pages
 from atbr.tables.backends.cassandra_session import AT_ONCE, CassandraSession, Statement
 from atbr.tables.backends.sqlite import added
 from atbr.tables.buckets import bucket_of, by_bucket, merged, pairs_by_bucket
@@ -163,14 +163,6 @@ class CassandraBackend(Backend):
 
         self._layouts.call(table, work)
 
-    def write(self, table: str, writes: list[Write]) -> None:
-        puts = [(key, value) for key, value in writes if value is not None]
-        deletes = [key for key, value in writes if value is None]
-        if puts:
-            self.put_many(table, puts)
-        if deletes:
-            self.delete_many(table, deletes)
-
     def scan(
         self, table: str, interval: Interval, *, reverse: bool, keys_only: bool, limit: int | None
     ) -> Iterator[list[Pair]]:
@@ -292,7 +284,7 @@ def _of_keys(layout: Layout, text: str, keys: list[bytes]) -> list[Statement]:
 
 def _of_buckets(layout: Layout, head: str, interval: Interval) -> list[Statement]:
     """Return a statement on each bucket's part of an interval."""
-    where, ends = _where(interval)
+    where, ends = interval.where("AND", "?")
     text = f"{head} WHERE t = ? AND b = ?{where}"
     return [(text, (layout.name, number, *ends)) for number in range(layout.buckets)]
 
@@ -300,13 +292,7 @@ def _of_buckets(layout: Layout, head: str, interval: Interval) -> list[Statement
 def _select(
     layout: Layout, columns: str, number: int, rest: Interval, reverse: bool, size: int
 ) -> Statement:
-    where, ends = _where(rest)
+    where, ends = rest.where("AND", "?")
     order = "DESC" if reverse else "ASC"
     text = f"SELECT {columns} FROM {layout.place} WHERE t = ? AND b = ?{where}"
     return f"{text} ORDER BY k {order} LIMIT ?", (layout.name, number, *ends, size)
-
-
-def _where(interval: Interval) -> tuple[str, tuple[bytes, ...]]:
-    if interval.high is None:
-        return (" AND k >= ?", (interval.low,)) if interval.low else ("", ())
-    return " AND k >= ? AND k < ?", (interval.low, interval.high)

@@ -66,10 +66,7 @@ class CassandraSession:
         self._prepared: dict[str, Any] = {}
         self._closed = False
         self._process = 0
-        try:
-            self._connect()
-        except Exception as error:
-            raise self._retry.unavailable(error) if _is_gone(error) else error from error
+        self._retry.once(self._connect)
 
     def _connect(self) -> None:
         options = self._config.options

@@ -63,8 +63,8 @@ class LocalBackend(Backend):
     def encoded(self, codec: KeyCodec, keys: list[Any]) -> PackedKeys:
         return codec.pack_many(keys)
 
-    def pairs_of(self, table: str, keys: list[Any], encoded: PackedKeys) -> list[tuple[Any, Any]]:
-        return self._map(table).get_pairs(keys, encoded)
+    def values_of(self, table: str, encoded: PackedKeys) -> list[bytes | None]:
+        return self._map(table).get_packed(encoded)
 
     def put_many(self, table: str, pairs: list[Pair], ttl: float | None = None) -> None:
         self.refuse_ttl(ttl)

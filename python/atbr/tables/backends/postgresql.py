@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors, pq
 from psycopg.adapt import Dumper
 
-from atbr._core import postgresql_array, postgresql_copy
-from atbr.tables.backend import Backend, Pair, Write, chunks, distinct, pages
+from atbr._core import postgresql_array, postgresql_copy, sorted_pairs
+from atbr.tables.backend import Backend, Pair, Write, chunks, pages
 from atbr.tables.backends.sqlite import added
 from atbr.tables.config import Config
 from atbr.tables.errors import TablesError, unknown_table
@@ -90,11 +89,7 @@ class PostgresqlBackend(Backend):
             _keeps_connection,
             f"{config.shown} is closed",
         )
-        # At the start nothing is repeated: a wrong host should be known at once.
-        try:
-            self._once(lambda db: db.execute("SELECT 1"))
-        except Exception as error:
-            raise self._retry.unavailable(error) if _is_gone(error) else error from error
+        self._retry.once(lambda: self._once(lambda db: db.execute("SELECT 1")))
 
     def _open(self) -> Connection:
         try:
@@ -202,7 +197,7 @@ class PostgresqlBackend(Backend):
             return
         # One key may come once in a statement, and in one order two of them cannot deadlock; an index
         # is also filled faster in its order.
-        rows = sorted(distinct(pairs), key=itemgetter(0))
+        rows = sorted_pairs(pairs)
         if len(rows) >= COPY_ROWS and self._copied(table, rows):
             return
         parts = chunks(rows, ARRAY_ROWS, ARRAY_BYTES)
@@ -228,16 +223,9 @@ class PostgresqlBackend(Backend):
                 return False
             try:
                 with db.transaction():
-                    # A statement of bounded length is answered in bounded time.
-                    for some in chunks(rows, STATEMENT_ROWS, STATEMENT_BYTES):
-                        with (
-                            db.cursor() as cursor,
-                            cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy,
-                        ):
-                            copy.write(COPY_HEAD)
-                            for part in chunks(some, ARRAY_ROWS, ARRAY_BYTES):
-                                copy.write(postgresql_copy(part))
-                            copy.write(COPY_TAIL)
+                    at = 0
+                    while at < len(rows):
+                        at = _copy_some(db, name, rows, at)
             except errors.UniqueViolation:
                 # Somebody was first; nothing of this is written.
                 return False
@@ -274,20 +262,20 @@ class PostgresqlBackend(Backend):
         head = f"SELECT {columns} FROM {self._name(table)}"
 
         def fetch(rest: Interval, size: int) -> list[Pair]:
-            where, values = _where(rest)
+            where, values = rest.where("WHERE", "%b")
             sql = f"{head}{where} ORDER BY k {order} LIMIT %b"
             return self._run(table, lambda db: _rows(db, sql, (*values, size)))
 
         return pages(fetch, interval, reverse=reverse, limit=limit)
 
     def count(self, table: str, interval: Interval) -> int:
-        where, values = _where(interval)
+        where, values = interval.where("WHERE", "%b")
         sql = f"SELECT count(*) FROM {self._name(table)}{where}"
         count: int = self._run(table, lambda db: _rows(db, sql, values)[0][0])
         return count
 
     def delete_range(self, table: str, interval: Interval) -> int:
-        where, values = _where(interval)
+        where, values = interval.where("WHERE", "%b")
         name = self._name(table)
         some = f"SELECT k FROM {name}{where} ORDER BY k LIMIT {STATEMENT_ROWS}"
         sql = f"DELETE FROM {name} WHERE k = ANY (ARRAY({some}))"
@@ -366,10 +354,17 @@ def _upsert(db: Connection, name: str, rows: list[Pair]) -> None:
     _do(db, sql, (_Array(postgresql_array(rows, 0)), _Array(postgresql_array(rows, 1))))
 
 
-def _where(interval: Interval) -> tuple[str, tuple[bytes, ...]]:
-    if interval.high is None:
-        return (" WHERE k >= %b", (interval.low,)) if interval.low else ("", ())
-    return " WHERE k >= %b AND k < %b", (interval.low, interval.high)
+def _copy_some(db: Connection, name: str, rows: list[Pair], at: int) -> int:
+    """Copy rows from `at` on by one statement, so many that it is answered in bounded time; return where it ended."""
+    end, sent = min(len(rows), at + STATEMENT_ROWS), 0
+    with db.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(COPY_HEAD)
+        while at < end and sent < STATEMENT_BYTES:
+            data, at = postgresql_copy(rows, at, min(ARRAY_ROWS, end - at), ARRAY_BYTES)
+            copy.write(data)
+            sent += len(data)
+        copy.write(COPY_TAIL)
+    return at
 
 
 def _is_gone(error: BaseException) -> bool:

@@ -9,14 +9,12 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
-from redis.retry import Retry as DriversRetry
 
-from atbr._core import bucket_positions
-from atbr.tables.backend import Backend, Pair, Write, chunks, pages
+from atbr._core import KeyCodec, PackedKeys, bucket_positions
+from atbr.tables.backend import Backend, Pair, chunks, pages
 from atbr.tables.backends import redis_scripts as scripts
+from atbr.tables.backends.redis_client import connected, is_gone, never_sent
 from atbr.tables.buckets import bucket_of, by_bucket, merged, pairs_by_bucket
 from atbr.tables.config import Config
 from atbr.tables.errors import ConfigurationError, TablesError
@@ -32,26 +30,6 @@ AT_ONCE = 1_000
 Command = tuple[Any, ...]
 # The hash and the sorted set.
 Bucket = tuple[str, str]
-
-# The driver has no types for these two.
-_NODE: Any = ClusterNode
-_POOL: Any = redis.BlockingConnectionPool
-
-# What says that the server did not carry the command out.
-_REFUSED = (
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.SlotNotCoveredError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.BusyLoadingError,
-)
-_GONE = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.ClusterError,
-    redis.exceptions.RedisClusterException,
-    *_REFUSED,
-)
 
 
 class RedisBackend(Backend):
@@ -69,54 +47,9 @@ class RedisBackend(Backend):
         self._tables = f"{config.app_name}.{config.namespace}"
         self._layouts: Layouts[list[Bucket]] = Layouts(self._look_up)
         self._closed = False
-        self._retry = Retry(config.shown, config.options["retry_for"], _is_gone, _never_sent)
-        try:
-            self._client = self._connected(config)
-            self._client.execute_command("HLEN", f"{self._space}:schemas")
-        except Exception as error:
-            raise self._retry.unavailable(error) if _is_gone(error) else error from error
-
-    def _connected(self, config: Config) -> Any:
-        timeout: float = config.options["timeout"]
-        common: dict[str, Any] = {
-            "username": config.user,
-            "password": config.password,
-            "ssl": config.secure,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "socket_keepalive": True,
-            # Repeating is ours: the driver would repeat an increment, too.
-            "retry": DriversRetry(NoBackoff(), 0),
-        }
-        if config.options["ca"]:
-            if not config.secure:
-                raise ConfigurationError("ca: it is for TLS, rediss:// or rediss+cluster://")
-            common["ssl_ca_certs"] = config.options["ca"]
-        places = config.host_ports(6379)
-        if self._cluster:
-            if config.path.strip("/") not in ("", "0"):
-                raise ConfigurationError(f"url: a cluster has no database {config.path!r}")
-            return RedisCluster(
-                startup_nodes=[_NODE(host, port) for host, port in places],
-                max_connections=config.options["connections"],
-                **common,
-            )
-        if len(places) > 1:
-            raise ConfigurationError("storage_addresses: redis takes one; redis+cluster more")
-        database = config.path.strip("/") or "0"
-        if not database.isdecimal():
-            raise ConfigurationError(f"url: {database!r} is no number of a database")
-        ssl = common.pop("ssl")
-        pool = _POOL(
-            host=places[0][0],
-            port=places[0][1],
-            db=int(database),
-            max_connections=config.options["connections"],
-            timeout=timeout,
-            **({"connection_class": redis.SSLConnection} if ssl else {}),
-            **common,
-        )
-        return redis.Redis(connection_pool=pool)
+        self._retry = Retry(config.shown, config.options["retry_for"], is_gone, never_sent)
+        self._client: Any = self._retry.once(lambda: connected(config))
+        self._retry.once(lambda: self._client.execute_command("HLEN", f"{self._space}:schemas"))
 
     # -- talking to the engine ---------------------------------------------------------------------
 
@@ -215,14 +148,33 @@ class RedisBackend(Backend):
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._layouts.call(table, lambda buckets: self._get(buckets, list(keys)))
 
+    def encoded(self, codec: KeyCodec, keys: list[Any]) -> list[bytes] | PackedKeys:
+        # On one server the packed keys become a command without ever being objects.
+        return codec.encode_many(keys) if self._cluster else codec.pack_many(keys)
+
+    def values_of(self, table: str, encoded: list[bytes] | PackedKeys) -> list[bytes | None]:
+        def work(buckets: list[Bucket]) -> list[bytes | None]:
+            if not isinstance(encoded, PackedKeys):
+                return self._get(buckets, encoded)
+            if len(buckets) > 1:
+                return self._get(buckets, encoded.to_list())
+            [(place, _)] = buckets
+            parts = encoded.cut(AT_ONCE)
+            return self._values([("HMGET", place, part, scripts.MARK) for part in parts])
+
+        return self._layouts.call(table, work)
+
+    def _values(self, commands: list[Command]) -> list[bytes | None]:
+        """Return what commands that end with the mark of a table find."""
+        return list(chain.from_iterable(map(_marked, self._all(commands))))
+
     def _get(self, buckets: list[Bucket], keys: list[bytes]) -> list[bytes | None]:
         commands: list[Command] = []
         if len(buckets) == 1 or len(keys) == 1:
             place = buckets[bucket_of(keys[0], len(buckets))][0] if keys else ""
             for at in range(0, len(keys), AT_ONCE):
                 commands.append(("HMGET", place, *keys[at : at + AT_ONCE], scripts.MARK))
-            answers = self._all(commands)
-            return list(chain.from_iterable(_marked(answer) for answer in answers))
+            return self._values(commands)
         places: list[list[int]] = []
         for number, positions in enumerate(bucket_positions(keys, len(buckets))):
             for at in range(0, len(positions), AT_ONCE):
@@ -280,14 +232,6 @@ class RedisBackend(Backend):
             self._all(commands)
 
         self._layouts.call(table, work)
-
-    def write(self, table: str, writes: list[Write]) -> None:
-        puts = [(key, value) for key, value in writes if value is not None]
-        deletes = [key for key, value in writes if value is None]
-        if puts:
-            self.put_many(table, puts)
-        if deletes:
-            self.delete_many(table, deletes)
 
     def scan(
         self, table: str, interval: Interval, *, reverse: bool, keys_only: bool, limit: int | None
@@ -387,12 +331,3 @@ def _marked(answer: list[Any]) -> list[Any]:
 def _ends(interval: Interval) -> tuple[bytes, bytes]:
     low = b"[" + interval.low if interval.low else b"-"
     return low, b"+" if interval.high is None else b"(" + interval.high
-
-
-def _is_gone(error: Exception) -> bool:
-    # A wrong password is no engine that went away.
-    return isinstance(error, _GONE) and not isinstance(error, redis.AuthenticationError)
-
-
-def _never_sent(error: Exception) -> bool:
-    return isinstance(error, _REFUSED) or " connecting to " in str(error)

@@ -180,20 +180,20 @@ class SqliteBackend(Backend):
         head = f"SELECT {columns} FROM {self._name(table)}"
 
         def fetch(rest: Interval, size: int) -> list[Pair]:
-            where, values = _where(rest)
+            where, values = rest.where("WHERE", "?")
             sql = f"{head}{where} ORDER BY k {order} LIMIT ?"
             return self._run(lambda db: db.execute(sql, (*values, size)).fetchall())
 
         return pages(fetch, interval, reverse=reverse, limit=limit)
 
     def count(self, table: str, interval: Interval) -> int:
-        where, values = _where(interval)
+        where, values = interval.where("WHERE", "?")
         sql = f"SELECT count(*) FROM {self._name(table)}{where}"
         count: int = self._run(lambda db: db.execute(sql, values).fetchone()[0])
         return count
 
     def delete_range(self, table: str, interval: Interval) -> int:
-        where, values = _where(interval)
+        where, values = interval.where("WHERE", "?")
         sql = f"DELETE FROM {self._name(table)}{where}"
         return self._run(lambda db: db.execute(sql, values).rowcount)
 
@@ -279,12 +279,6 @@ def added(value: bytes | None, delta: int) -> int:
     if not -(2**63) <= total < 2**63:
         raise OverflowError("increment would overflow a signed 64-bit integer")
     return total
-
-
-def _where(interval: Interval) -> tuple[str, tuple[bytes, ...]]:
-    if interval.high is None:
-        return (" WHERE k >= ?", (interval.low,)) if interval.low else ("", ())
-    return " WHERE k >= ? AND k < ?", (interval.low, interval.high)
 
 
 def _is_gone(error: Exception) -> bool:

@@ -138,6 +138,14 @@ class Schemas(Base):
         table.put_many([(("k", i), b"new") for i in range(50)])
         assert len(self.db["pairs"]) == len(table) == 50
 
+    def test_a_handle_may_make_what_another_one_deleted_with_other_types(self) -> None:
+        self.table("text")[("k",)] = b"old"
+        self.again().delete_namespace()
+        self.db.setup_namespace({"text": (int,)})
+        assert self.db["text"].schema.text == "(int) -> bytes"
+        self.db["text"][(1,)] = b"new"
+        assert list(self.again()["text"].items()) == [((1,), b"new")]
+
     def test_all_kinds_of_schemas_survive_being_stored(self) -> None:
         other = self.again()
         assert {name: other[name].schema for name in other} == {
