@@ -14,22 +14,21 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::consumers::Consumer;
 use super::door::Door;
 use super::{App, socket};
 use crate::server::stats::Stats;
+use crate::server::stream::Stream;
 use crate::server::{ConnectionGuard, Shared};
 
 /// How long the head of a request may take, from its first byte to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
-
-/// What all headers together may take.
-const HEADERS_SIZE: usize = 32 << 10;
+/// What hyper needs at least.
+const LEAST_BUFFER: usize = 8 << 10;
 /// How long, and for how many bytes, a client may go on sending after its last answer, so that it gets to read that.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
@@ -83,7 +82,7 @@ type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     shared: Arc<Shared>,
     guard: ConnectionGuard,
@@ -134,10 +133,12 @@ async fn converse(
     shared: &Arc<Shared>,
     link: &Arc<Link>,
 ) -> (Watched, Outcome) {
+    let limits = &shared.config.limits;
     let door = Door::new(Arc::clone(shared), Arc::clone(link), peer);
     let mut connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
-        .max_buf_size(shared.config.limits.max_request_line.max(8 << 10) + HEADERS_SIZE)
+        // The door looks at each by itself.
+        .max_buf_size((limits.max_request_line + limits.max_headers).max(LEAST_BUFFER))
         // It would end idle connections, too; `Watched` knows which are idle.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(watched), door);
@@ -164,6 +165,10 @@ async fn converse(
             let app = App(Arc::clone(shared));
             let held = app.hold(link);
             let outcome = socket::run(&mut stream, &parts.read_buf, upgrade, held, shared).await;
+            let outcome = match outcome {
+                Ok(()) => stream.close().await,
+                error => error,
+            };
             outcome.map_err(Into::into)
         }
         (Ok(()), None) => stream.close().await.map_err(Into::into),
@@ -173,7 +178,7 @@ async fn converse(
 
 /// A stream that ends where its peer stalls, and counts its bytes.
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     shared: Arc<Shared>,
     link: Arc<Link>,
     /// Made when the stream first waits for something that has to come in time.
@@ -195,7 +200,7 @@ enum Waits {
 }
 
 impl Watched {
-    fn new(stream: TcpStream, shared: Arc<Shared>, link: Arc<Link>) -> Watched {
+    fn new(stream: Stream, shared: Arc<Shared>, link: Arc<Link>) -> Watched {
         let now = Instant::now();
         Watched {
             stream,
@@ -216,14 +221,10 @@ impl Watched {
             false => self.shared.config.limits.unauthenticated_timeout,
             true => self.shared.config.limits.stall_timeout,
         };
-        let mut ending = pin!(self.shared.shutdown.begun());
-        let mut readable = pin!(self.stream.readable());
-        let either = std::future::poll_fn(|cx| match ending.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Poll::Pending => readable.as_mut().poll(cx),
-        });
-        match tokio::time::timeout(limit, either).await {
-            Ok(outcome) => outcome,
+        let readable = self.shared.shutdown.unless_begun(self.stream.readable());
+        match tokio::time::timeout(limit, readable).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(io::ErrorKind::ConnectionAborted.into()),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -231,7 +232,8 @@ impl Watched {
     /// Ends the answers, and gives the client a moment to stop sending: closing at once would take back what it has not
     /// read yet.
     async fn close(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await?;
+        // Of what is encrypted there is a last word to say, which may have to wait.
+        tokio::time::timeout(LINGER, self.stream.shutdown()).await??;
         if self.shared.shutdown.has_begun() {
             return Ok(());
         }
@@ -249,6 +251,11 @@ impl Watched {
         Ok(())
     }
 
+    /// By when a secret has to be shown.
+    fn stranger_until(&self) -> Instant {
+        self.opened + self.shared.config.limits.unauthenticated_timeout
+    }
+
     /// When the peer has to have sent more; None: whenever it likes.
     fn deadline(&self) -> Option<Instant> {
         if self.is_socket {
@@ -259,7 +266,7 @@ impl Watched {
             IN_HEAD => Some(self.head_began + HEAD_TIMEOUT),
             // Who waits for the body watches it.
             AT_WORK => None,
-            _ if !self.link.is_known() => Some(self.opened + limits.unauthenticated_timeout),
+            _ if !self.link.is_known() => Some(self.stranger_until()),
             _ => limits.idle_timeout.map(|idle| self.active + idle),
         }
     }
@@ -275,6 +282,9 @@ impl Watched {
         let Some(Waits::Send(deadline) | Waits::Take(deadline)) = waits else {
             return Poll::Pending;
         };
+        if is_new && Instant::now() >= deadline {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let timer = match &mut self.timer {
             Some(timer) => {
                 if is_new {
@@ -312,6 +322,10 @@ impl Watched {
                 Stats::add(&self.shared.stats.bytes_out, bytes as u64);
                 self.waits = None;
                 self.is_active();
+                if self.link.phase.load(Ordering::Relaxed) == IN_HEAD {
+                    // The next request can wait until this answer is taken.
+                    self.head_began = Instant::now();
+                }
                 Poll::Ready(Ok(bytes))
             }
             Poll::Ready(error) => Poll::Ready(error),
@@ -335,6 +349,10 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         if self.link.consumer.has_to_end(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if !self.link.is_known() && Instant::now() >= self.stranger_until() {
+            // Asking on and on for what is open to all does not prolong it.
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = into.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, into) {
@@ -384,8 +402,21 @@ impl AsyncWrite for Watched {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            // As a write that cannot go on.
+            Poll::Pending => self.written(Poll::Pending, cx).map_ok(drop),
+            Poll::Ready(Ok(())) => {
+                // Who looked for more while the answer was made will not look again before there is some: it is from here
+                // on that the next request is waited for.
+                let waits = self.deadline().map(Waits::Send);
+                match self.poll_too_late(waits, cx) {
+                    Poll::Ready(error) => Poll::Ready(error),
+                    Poll::Pending => Poll::Ready(Ok(())),
+                }
+            }
+            error => error,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
