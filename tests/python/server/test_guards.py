@@ -5,6 +5,7 @@ So the attack is one, and the guard is what stops it. What no option opens is ta
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -199,3 +200,17 @@ def test_an_attack_fails_by_its_guard_alone(name: str, tmp_path: Path) -> None:
         with store.serve(**{"data_dir": tmp_path, **options}) as server:
             succeeded.append(guard.attack(server))
     assert succeeded == [False, True]
+
+
+def test_every_attempt_that_the_documentation_lists_is_made() -> None:
+    root = Path(__file__).parents[3]
+    sources = [*root.glob("tests/**/*.py"), *root.glob("tests/**/*.rs"), *root.glob("src/**/*.rs")]
+    made = set()
+    for source in sources:
+        made |= set(re.findall(r"^ *(?:async )?(?:def|fn) (\w+)", source.read_text(), re.MULTILINE))
+    rows = re.findall(
+        r"^\|[^|]+\|[^|]+\|([^|]+)\|$", (root / "docs" / "security.md").read_text(), re.MULTILINE
+    )
+    listed = [re.findall(r"`(\w+)`", row) for row in rows if "`" in row]
+    assert len(listed) > 25
+    assert {name for row in listed for name in row} <= made
