@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import os
 import random
@@ -167,6 +168,8 @@ def count(pid: int, folder: str) -> int:
 @pytest.mark.deep
 def test_memory_descriptors_and_threads_stay_flat_under_all_clients_at_once() -> None:
     minutes = float(os.environ.get("ATBR_SOAK_MINUTES", "2"))
+    # Longer than other tests may take.
+    faulthandler.dump_traceback_later(60 * minutes + 600, exit=True)
     with Serve("--max-bytes", str(BOUND), "--max-connections", "500") as serve:
         pid, http, resp = serve.child.pid, serve.port("http"), serve.port("redis")
         with redis.Redis(port=resp) as client:
