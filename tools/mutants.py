@@ -2,8 +2,8 @@
 
     python tools/mutants.py [WORD...]
 
-A mutant is a copy of the tree with one change; it is killed where the tests that are named with it fail, as they should.
-With words, only mutants whose names have one of them are tried. Exit status 1: a mutant survived.
+A mutant is a copy of the tree with one change; it is killed where the tests that are named with it fail, as they
+should. With words, only mutants whose names have one of them are tried. Exit status 1: a mutant survived.
 """
 
 from __future__ import annotations
@@ -34,11 +34,27 @@ FILES = "src/server/files.rs"
 PARSER = "src/server/resp/parser.rs"
 
 MUTANTS = (
-    Mutant("any Host is allowed", GUARD, "host.is_address\n", "true || host.is_address\n", "http::guard"),
     Mutant(
-        "an address names another host", GUARD, "Some(_) => Err(refused())", "Some(_) => Ok(host)", "http::guard"
+        "any Host is allowed",
+        GUARD,
+        "host.is_address\n",
+        "true || host.is_address\n",
+        "http::guard",
     ),
-    Mutant("another Origin is allowed", GUARD, "origin.is_some() && cors", "false && cors", "http::guard"),
+    Mutant(
+        "an address names another host",
+        GUARD,
+        "Some(_) => Err(refused())",
+        "Some(_) => Ok(host)",
+        "http::guard",
+    ),
+    Mutant(
+        "another Origin is allowed",
+        GUARD,
+        "origin.is_some() && cors",
+        "false && cors",
+        "http::guard",
+    ),
     Mutant(
         "an image of another site fires",
         GUARD,
@@ -82,7 +98,9 @@ MUTANTS = (
         "strangers::",
     ),
     Mutant('".." leads out', FILES, '| b".."))', "))", "server::files"),
-    Mutant("an absolute path is opened", FILES, "if name[0] == b'/' {", "if false {", "server::files"),
+    Mutant(
+        "an absolute path is opened", FILES, "if name[0] == b'/' {", "if false {", "server::files"
+    ),
     Mutant(
         "links are followed",
         FILES,
@@ -104,7 +122,13 @@ MUTANTS = (
         "if false {",
         "server::files",
     ),
-    Mutant("secrets are served", FILES, ".any(|secret| std", ".any(|secret| false && std", "server::files"),
+    Mutant(
+        "secrets are served",
+        FILES,
+        ".any(|secret| std",
+        ".any(|secret| false && std",
+        "server::files",
+    ),
     Mutant(
         "frames of any length",
         "src/server/http/socket/frame.rs",

@@ -1,6 +1,6 @@
 """Each guard that an option opens: with it closed the attack fails, with it open the same attack succeeds.
 
-So the attack is one, and the guard is what stops it. What no option opens is taken out of the source by tools/mutants.py.
+So it is the guard that stops it. What no option opens is taken out of the source by tools/mutants.py.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import httpx
+import pytest
 from http_door import TIMEOUT, RawSocket, client_of, connect, get, read_all, serving
 
 from atbr import Store

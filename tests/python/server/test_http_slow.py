@@ -230,9 +230,7 @@ def test_strangers_are_as_many_as_they_may_be() -> None:
                     connection.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["idle_timeout", "stall_timeout", "unauthenticated_timeout"]
-)
+@pytest.mark.parametrize("name", ["idle_timeout", "stall_timeout", "unauthenticated_timeout"])
 def test_times_that_are_none_are_refused(name: str) -> None:
     for seconds in (0.0, -1.0, float("nan"), float("inf"), 1e19):
         with pytest.raises(ValueError):

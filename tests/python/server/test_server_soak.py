@@ -1,4 +1,4 @@
-"""A server that is used for long, by every door and by clients that leave in the middle, takes no more than after a while."""
+"""A server in long use, by every door and by clients that leave in the middle, takes no more than after a while."""
 
 from __future__ import annotations
 
@@ -138,10 +138,17 @@ class Load:
     def _leave(self, chance: random.Random) -> Iterator[None]:
         """Begin something, and go: in the middle of a request, of an answer, of a handshake."""
         begun = [
-            (self.http, b"PUT /v1/keys/left HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n" + bytes(90_000)),
+            (
+                self.http,
+                b"PUT /v1/keys/left HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n"
+                + bytes(90_000),
+            ),
             (self.http, b"GET /v1/keys/large HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20),
             (self.http, b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"),
-            (self.http, b"PUT /v1/load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\nleft\t1\n"),
+            (
+                self.http,
+                b"PUT /v1/load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\nleft\t1\n",
+            ),
             (self.resp, b"*3\r\n$3\r\nSET\r\n$4\r\nleft\r\n$500000\r\n" + bytes(90_000)),
             (self.resp, b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n" * 20),
             (self.resp, b"MULTI\r\nSET left 1\r\n"),
@@ -191,7 +198,9 @@ def test_memory_descriptors_and_threads_stay_flat_under_all_clients_at_once() ->
         third = len(seen) // 3
         middle, last = seen[third:-third], seen[-third:]
         memory = [statistics.median(each[0] for each in part) for part in (middle, last)]
-        print(f"{memory[0]:,.0f} B in the middle, {memory[1]:,.0f} B at the end; rounds {load.rounds};")
+        print(
+            f"{memory[0]:,.0f} B in the middle, {memory[1]:,.0f} B at the end; rounds {load.rounds};"
+        )
         most = [max(each[i] for each in seen) for i in range(3)]
         print(f"at most {most[0]:,} B, {most[1]} descriptors, {most[2]} threads")
         assert all(rounds > 10 * minutes for rounds in load.rounds.values()), load.rounds

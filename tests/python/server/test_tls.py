@@ -54,7 +54,9 @@ def encrypted(port: int | None, certificate: Certificate, **options: str) -> ssl
 def test_http_is_encrypted(served: Server, certificate: Certificate) -> None:
     assert served.url is not None
     assert served.url.startswith("https://127.0.0.1:")
-    with httpx.Client(verify=certificate.trusting(), base_url=served.url, trust_env=False) as client:
+    with httpx.Client(
+        verify=certificate.trusting(), base_url=served.url, trust_env=False
+    ) as client:
         assert client.get("/v1/keys/a").text == "1"
         assert client.get("/v1/keys/big").content == served.db(0)[b"big"]
         value = bytes(3 * MIB)
@@ -136,7 +138,9 @@ def test_old_versions_and_other_protocols_are_refused(
 def test_a_connection_that_ends_says_so(served: Server, certificate: Certificate) -> None:
     """Without a last word a client could not tell the end from a cut."""
     with encrypted(served.http_port, certificate) as connection:
-        connection.sendall(b"GET /v1/keys/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        connection.sendall(
+            b"GET /v1/keys/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
         assert read_all(connection).endswith(b"\r\n\r\n1")
     with encrypted(served.resp_port, certificate) as connection:
         connection.sendall(b"QUIT\r\n")
@@ -216,7 +220,9 @@ def test_a_reader_that_takes_nothing_is_cut_off(certificate: Certificate) -> Non
 def open_connections(server: Server, certificate: Certificate) -> int:
     """Count the connections, the one that asks included."""
     assert server.url is not None
-    with httpx.Client(verify=certificate.trusting(), base_url=server.url, trust_env=False) as client:
+    with httpx.Client(
+        verify=certificate.trusting(), base_url=server.url, trust_env=False
+    ) as client:
         return int(client.get("/v1/stats").json()["connections"])
 
 
