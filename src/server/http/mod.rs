@@ -21,6 +21,7 @@ mod problem;
 mod reply;
 mod routes;
 mod socket;
+mod watched;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -19,8 +19,8 @@ use super::{Next, Upgrade, Work};
 use crate::limits::MAX_KEY_LEN;
 use crate::server::Shared;
 use crate::server::http::body::SLOWEST_BYTES_PER_SECOND;
-use crate::server::http::connection::Watched;
 use crate::server::http::consumers::Held;
+use crate::server::http::watched::Watched;
 use crate::server::stats::Stats;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
