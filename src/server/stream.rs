@@ -65,8 +65,10 @@ impl Stream {
 
     /// Sends a last word where that takes no time.
     pub(crate) fn try_say(&self, word: &[u8]) {
-        if let Stream::Plain(stream) = self {
-            let _ = stream.try_write(word);
+        match self {
+            Stream::Plain(stream) => drop(stream.try_write(word)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => {}
         }
     }
 }
