@@ -66,6 +66,8 @@ fuzzing() {
 # Clients that the server's tests need, which every interpreter has.
 clients=('django>=5.2' httpx 'redis>=8,<9' selenium websockets)
 
+mutants() { "$venv/bin/python" tools/mutants.py; } # guards taken out of the source, one after the other
+
 package() { "$venv/bin/python" -m pytest -m deep; }
 
 suite() { # suite VENV ARGUMENT...: the smoke test and these tests
@@ -152,5 +154,6 @@ case $1 in
   address) address_sanitizer ;;
   memcheck) memory_check ;;
   fuzz) fuzzing ;;
+  mutants) mutants ;;
   *) exit 2 ;;
 esac

@@ -35,12 +35,12 @@ step() { # step NAME SECONDS: one step in a process of its own
 
 cd "$(dirname "$0")/.." || exit
 declare -A budgets=(
-  [rust]=600 [races]=300 [address]=600 [memcheck]=480 [fuzz]=480
+  [rust]=600 [races]=300 [address]=600 [memcheck]=480 [fuzz]=480 [mutants]=900
   [python]=1500 [pythons]=900 [freethreaded]=600
 )
 steps=("$@")
 if [ ${#steps[@]} -eq 0 ]; then
-  steps=(python pythons freethreaded rust races address memcheck fuzz)
+  steps=(python pythons freethreaded rust races address memcheck fuzz mutants)
 fi
 mkdir -p "$work"
 for name in "${steps[@]}"; do

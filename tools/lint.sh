@@ -20,7 +20,7 @@ for component in rustfmt clippy; do
 done
 
 check 'cargo fmt' cargo fmt --check
-for features in "" python failpoints server python,server; do
+for features in "" python failpoints server python,tls; do
   check "cargo clippy, features: ${features:-none}" \
     cargo clippy --quiet --all-targets --features "$features" -- -D warnings
 done

@@ -119,11 +119,18 @@ class Server:
         disabled_commands: Sequence[str],
         cors_origins: Sequence[str],
         allowed_hosts: Sequence[str],
+        tls_cert: str | PathLike[str] | None,
+        tls_key: str | PathLike[str] | None,
         tsv: str,
         max_connections: int | None,
+        max_unauthenticated: int | None,
         max_value: int | None,
+        max_request_line: int | None,
+        max_headers: int | None,
         max_buffers: int | None,
         idle_timeout: float | None,
+        stall_timeout: float | None,
+        unauthenticated_timeout: float | None,
         debug_commands: bool,
     ) -> Self: ...
     @property

@@ -8,6 +8,7 @@ never end, because the computation in the air needs the caller's own to end firs
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -52,7 +53,7 @@ def lock() -> RLock:
     return _table.lock
 
 
-class Caller:
+class Caller(ABC):
     """Who asks for a key: leads its flight, waits for it, or goes alone.
 
     A context manager; leaving it in any other way than by `land` passes the lead on.
@@ -101,8 +102,9 @@ class Caller:
                 flight.waiters.remove(self)
                 self._unlink(flight)
 
+    @abstractmethod
     def _wake(self) -> None:
-        raise NotImplementedError
+        """End the wait of this caller, from any thread."""
 
     def _stands_still(self) -> bool:
         """Whether what this caller computes may never go on."""

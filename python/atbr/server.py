@@ -36,10 +36,17 @@ if TYPE_CHECKING:
         disabled_commands: Iterable[str]
         allowed_hosts: Iterable[str]
         cors_origins: Iterable[str]
+        tls_cert: Path | None
+        tls_key: Path | None
         max_connections: int | None
+        max_unauthenticated: int | None
         max_value: int | None
+        max_request_line: int | None
+        max_headers: int | None
         max_buffers: int | None
         idle_timeout: float | None
+        stall_timeout: float | None
+        unauthenticated_timeout: float | None
         threads: int
 
 
@@ -67,14 +74,22 @@ class Server:
         disabled_commands: Commands of the Redis protocol to refuse.
         allowed_hosts: Names that a Host header may hold besides this machine's own.
         cors_origins: Origins whose pages may read, such as "https://a.example".
+        tls_cert: A certificate, and after it those that vouch for it, in PEM: every door speaks TLS.
+        tls_key: The certificate's private key in PEM; both files are read again by `reload_secrets`.
         max_connections: Most connections at once.
+        max_unauthenticated: Most of them that have not shown a secret yet.
         max_value: Longest value in bytes.
+        max_request_line: Longest address in a request of HTTP, and inline command of the Redis protocol, in bytes.
+        max_headers: Longest headers of a request of HTTP, all together, in bytes.
         max_buffers: Most bytes that wait for all clients together.
-        idle_timeout: Seconds after which a connection that says nothing is closed.
+        idle_timeout: Seconds after which a connection that says nothing is closed; None: it stays.
+        stall_timeout: Seconds after which a client is cut off that takes nothing of an answer, or sends too little of
+            what it has begun.
+        unauthenticated_timeout: Seconds in which a client has to show a secret, and to end the handshake of TLS.
         threads: Threads of the network; 0: one for each processor.
 
     Raises:
-        OSError: A port cannot be listened on, or a file of secrets cannot be read.
+        OSError: A port cannot be listened on, or a file of secrets or the certificate cannot be used.
         ValueError: An option is wrong, or other machines could connect without a secret.
 
     The network has threads of its own, which never take the GIL. A process that is forked keeps a usable store and a
@@ -106,10 +121,17 @@ class Server:
         disabled_commands: Iterable[str] = (),
         allowed_hosts: Iterable[str] = (),
         cors_origins: Iterable[str] = (),
+        tls_cert: Path | None = None,
+        tls_key: Path | None = None,
         max_connections: int | None = None,
+        max_unauthenticated: int | None = None,
         max_value: int | None = None,
+        max_request_line: int | None = None,
+        max_headers: int | None = None,
         max_buffers: int | None = None,
         idle_timeout: float | None = None,
+        stall_timeout: float | None = None,
+        unauthenticated_timeout: float | None = None,
         threads: int = 0,
         _closed_files: Iterable[Path] = (),
         _start: bool = True,
@@ -117,6 +139,7 @@ class Server:
         secrets = [password, token]
         files = [password_file, token_file]
         self._store = store
+        self._encrypts = tls_cert is not None
         self._core = _core.Server(
             store,
             http=http,
@@ -132,10 +155,17 @@ class Server:
             cors_origins=_texts("cors_origins", cors_origins),
             allowed_hosts=_texts("allowed_hosts", allowed_hosts),
             tsv=tsv,
+            tls_cert=None if tls_cert is None else os.fspath(tls_cert),
+            tls_key=None if tls_key is None else os.fspath(tls_key),
             max_connections=max_connections,
+            max_unauthenticated=max_unauthenticated,
             max_value=max_value,
+            max_request_line=max_request_line,
+            max_headers=max_headers,
             max_buffers=max_buffers,
             idle_timeout=idle_timeout,
+            stall_timeout=stall_timeout,
+            unauthenticated_timeout=unauthenticated_timeout,
             debug_commands=False,
         )
         if _start:
@@ -159,12 +189,12 @@ class Server:
     @property
     def url(self) -> str | None:
         """The address of HTTP, without a slash at its end; None where it is not served."""
-        return _url("http", self._core.http)
+        return _url("https" if self._encrypts else "http", self._core.http)
 
     @property
     def resp_url(self) -> str | None:
         """The address of the Redis protocol, as redis-py's `from_url` takes it; None where it is not served."""
-        return _url("redis", self._core.resp)
+        return _url("rediss" if self._encrypts else "redis", self._core.resp)
 
     @property
     def closed(self) -> bool:
@@ -185,10 +215,10 @@ class Server:
         return self._store._handle(self._core.db(number), self._store._codec_of_values())
 
     def reload_secrets(self) -> None:
-        """Read the files of the password and the token again; connections that have authenticated stay.
+        """Read the files of the password, the token, the certificate and its key again; connections that are open stay.
 
         Raises:
-            OSError: A file cannot be read, or is empty; the secrets are then as they were.
+            OSError: A file cannot be read, is empty, or does not fit the others; all is then as it was.
 
         """
         self._core.reload_secrets()

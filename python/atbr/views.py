@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, ItemsView, Iterable, Iterator, KeysView, Set, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -12,15 +13,15 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class _SetOperations:
+class _SetOperations(ABC):
     """The operators of a set; the other side's keys are brought to the store's key type first."""
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
 
+    @abstractmethod
     def _own(self, item: Any) -> Any:
         """Return an item of another collection as this view would yield it."""
-        raise NotImplementedError
 
     def _owned(self, other: Iterable[Any]) -> set[Any]:
         return {self._own(item) for item in other}

@@ -14,7 +14,7 @@ use super::live;
 use super::lookup::Reader;
 use super::store::PyStore;
 use crate::engine::{Databases, Options};
-use crate::server::{self, Config, Limits, Secrets, Server, StartError, Tsv};
+use crate::server::{self, Config, Limits, Secrets, Server, StartError, TlsFiles, Tsv};
 
 /// The compiled part of `atbr.server.Server`; use that class.
 #[pyclass(frozen, weakref, name = "Server", module = "atbr._core")]
@@ -63,9 +63,33 @@ impl Drop for PyServer {
     }
 }
 
-fn milliseconds(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is no number of seconds")))
+/// Longer than anything waits, and short enough to be added to any moment.
+const MOST_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    let duration = Duration::try_from_secs_f64(seconds).ok();
+    let duration = duration.filter(|_| seconds <= MOST_SECONDS);
+    duration.ok_or_else(|| {
+        PyValueError::new_err(format!("{seconds} is no number of seconds up to ten years"))
+    })
+}
+
+/// A time that has to pass before something ends.
+fn timeout(name: &str, seconds: f64) -> PyResult<Duration> {
+    match duration(seconds)? {
+        Duration::ZERO => Err(PyValueError::new_err(format!("{name}= must be above 0"))),
+        timeout => Ok(timeout),
+    }
+}
+
+fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> PyResult<Option<TlsFiles>> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
+        (None, None) => Ok(None),
+        _ => Err(PyValueError::new_err(
+            "tls_cert= and tls_key= need each other",
+        )),
+    }
 }
 
 fn tsv(name: &str) -> PyResult<Tsv> {
@@ -85,6 +109,7 @@ fn start_error(error: StartError) -> PyErr {
         StartError::Port { source, .. }
         | StartError::DataFolder { source, .. }
         | StartError::Runtime(source) => os_error(&source, message),
+        StartError::Tls(error) => os_error(error.source(), message),
     }
 }
 
@@ -110,7 +135,8 @@ fn without_number(mut message: String) -> String {
 impl PyServer {
     #[new]
     #[pyo3(signature = (store, *, http, resp, host, secrets, secret_files, threads, data_dir, closed_files, readonly,
-        disabled_commands, cors_origins, allowed_hosts, tsv, max_connections, max_value, max_buffers, idle_timeout,
+        disabled_commands, cors_origins, allowed_hosts, tls_cert, tls_key, tsv, max_connections, max_unauthenticated,
+        max_value, max_request_line, max_headers, max_buffers, idle_timeout, stall_timeout, unauthenticated_timeout,
         debug_commands))]
     #[allow(clippy::too_many_arguments)] // one for each keyword of the class
     fn new(
@@ -127,14 +153,23 @@ impl PyServer {
         disabled_commands: Vec<String>,
         cors_origins: Vec<String>,
         allowed_hosts: Vec<String>,
+        tls_cert: Option<PathBuf>,
+        tls_key: Option<PathBuf>,
         tsv: &str,
         max_connections: Option<usize>,
+        max_unauthenticated: Option<usize>,
         max_value: Option<usize>,
+        max_request_line: Option<usize>,
+        max_headers: Option<usize>,
         max_buffers: Option<usize>,
         idle_timeout: Option<f64>,
+        stall_timeout: Option<f64>,
+        unauthenticated_timeout: Option<f64>,
         debug_commands: bool,
     ) -> PyResult<PyServer> {
         let limits = Limits::default();
+        let seconds =
+            |name, given: Option<f64>| given.map(|given| timeout(name, given)).transpose();
         let config = Config {
             host,
             http,
@@ -146,14 +181,24 @@ impl PyServer {
             disabled_commands,
             cors_origins,
             allowed_hosts,
+            tls: tls_files(tls_cert, tls_key)?,
             tsv: self::tsv(tsv)?,
             debug_commands,
             limits: Limits {
                 max_connections: max_connections.unwrap_or(limits.max_connections),
+                max_unauthenticated: max_unauthenticated.unwrap_or(limits.max_unauthenticated),
                 max_value: max_value.unwrap_or(limits.max_value),
+                max_request_line: max_request_line.unwrap_or(limits.max_request_line),
+                max_headers: max_headers.unwrap_or(limits.max_headers),
                 max_buffers: max_buffers.unwrap_or(limits.max_buffers),
-                idle_timeout: idle_timeout.map(milliseconds).transpose()?,
-                ..limits
+                idle_timeout: seconds("idle_timeout", idle_timeout)?,
+                stall_timeout: seconds("stall_timeout", stall_timeout)?
+                    .unwrap_or(limits.stall_timeout),
+                unauthenticated_timeout: seconds(
+                    "unauthenticated_timeout",
+                    unauthenticated_timeout,
+                )?
+                .unwrap_or(limits.unauthenticated_timeout),
             },
         };
         let (py, handle) = (store.py(), store.get());
@@ -230,7 +275,7 @@ impl PyServer {
         ))
     }
 
-    /// Read the files of secrets again.
+    /// Read the files of secrets, of the certificate and of its key again.
     fn reload_secrets(&self, py: Python<'_>) -> PyResult<()> {
         gil::detach(py, || self.with_running(Server::reload_secrets))
             .unwrap_or(Ok(()))
@@ -239,7 +284,7 @@ impl PyServer {
 
     /// Wait for a shutdown to be asked for, at most so many seconds; return whether it was.
     fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let timeout = milliseconds(seconds)?;
+        let timeout = duration(seconds)?;
         Ok(gil::detach(py, || {
             self.with_running(|server| server.wait_for_shutdown(timeout))
                 .unwrap_or(true)
@@ -248,7 +293,7 @@ impl PyServer {
 
     /// Let requests end, for at most so many seconds, and stop; return whether all of them ended. Once is enough.
     fn stop(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let timeout = milliseconds(seconds)?;
+        let timeout = duration(seconds)?;
         Ok(gil::detach(py, || {
             let waited_for = self.with_running(Server::begin_shutdown);
             if waited_for.is_none() {

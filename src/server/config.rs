@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tls::TlsFiles;
 use crate::files::tsv::Escape;
 
 /// How values with tabs and newlines are written into TSV files.
@@ -34,15 +35,17 @@ pub struct Limits {
     pub max_buffers: usize,
     /// Longest value that a client may send, in bytes.
     pub max_value: usize,
-    /// Longest request line of HTTP, and inline command of the Redis protocol, in bytes.
+    /// Longest address in a request of HTTP (never above 64 KiB), and inline command of the Redis protocol, in bytes.
     pub max_request_line: usize,
+    /// All headers of a request of HTTP together, in bytes.
+    pub max_headers: usize,
     /// Seconds after which a connection that sends nothing is closed; None: never.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may stay without authenticating, where secrets are set.
     pub unauthenticated_timeout: Duration,
     /// Connections that have not authenticated yet.
     pub max_unauthenticated: usize,
-    /// How long a reader may take nothing of a reply, and a writer send nothing of a request.
+    /// How long a reader may take nothing of a reply, and a writer send nothing, or little, of what it has begun.
     pub stall_timeout: Duration,
 }
 
@@ -53,6 +56,7 @@ impl Default for Limits {
             max_buffers: 256 << 20,
             max_value: 512 << 20,
             max_request_line: 64 << 10,
+            max_headers: 32 << 10,
             idle_timeout: None,
             unauthenticated_timeout: Duration::from_secs(10),
             max_unauthenticated: 100,
@@ -84,6 +88,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Names of this host that HTTP requests may use, besides its addresses and localhost.
     pub allowed_hosts: Vec<String>,
+    /// What the doors encrypt with; None: nothing is encrypted. Needs the feature `tls`.
+    pub tls: Option<TlsFiles>,
     /// How TSV files are written and read.
     pub tsv: Tsv,
     /// Whether DEBUG works: for tests only.
@@ -105,6 +111,7 @@ impl Default for Config {
             disabled_commands: Vec::new(),
             cors_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            tls: None,
             tsv: Tsv::default(),
             debug_commands: false,
             limits: Limits::default(),

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use super::config::Config;
 use super::secrets::Secrets;
 use super::stats::Stats;
+use super::stream::Stream;
+use super::tls::TlsError;
 use super::{ConnectionGuard, Shared, http, resp};
 
 /// A protocol, and so a port.
@@ -59,6 +61,8 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    Tls(TlsError),
     /// The runtime did not start.
     Runtime(io::Error),
 }
@@ -84,6 +88,7 @@ impl fmt::Display for StartError {
             StartError::DataFolder { path, source } => {
                 write!(f, "cannot open {} (--data-dir): {source}", path.display())
             }
+            StartError::Tls(error) => write!(f, "{error}"),
             StartError::Runtime(source) => write!(f, "cannot start the server: {source}"),
         }
     }
@@ -95,6 +100,7 @@ impl std::error::Error for StartError {
             StartError::Port { source, .. }
             | StartError::DataFolder { source, .. }
             | StartError::Runtime(source) => Some(source),
+            StartError::Tls(error) => Some(error.source()),
             StartError::Unprotected { .. } => None,
         }
     }
@@ -137,15 +143,7 @@ pub(crate) fn bind(
 pub(crate) fn spawn(door: Door, listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     tokio::spawn(async move {
         let accepting = accept(door, &listener, &shared);
-        let ending = shared.shutdown.begun();
-        tokio::pin!(accepting, ending);
-        std::future::poll_fn(|cx| {
-            if ending.as_mut().poll(cx).is_ready() {
-                return std::task::Poll::Ready(());
-            }
-            accepting.as_mut().poll(cx)
-        })
-        .await;
+        shared.shutdown.unless_begun(accepting).await;
     });
 }
 
@@ -175,8 +173,62 @@ fn admit(door: Door, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) 
         return;
     };
     let shared = Arc::clone(shared);
+    if shared.tls.is_some() {
+        tokio::spawn(encrypt(door, stream, peer, shared, guard));
+        return;
+    }
+    let stream = Stream::Plain(stream);
     match door {
         Door::Http => drop(tokio::spawn(http::serve(stream, peer, shared, guard))),
         Door::Resp => drop(tokio::spawn(resp::serve(stream, peer, shared, guard))),
+    }
+}
+
+/// Shakes hands, then serves. Who has not ended the handshake has shown no secret either.
+async fn encrypt(
+    door: Door,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    guard: ConnectionGuard,
+) {
+    let Some(stream) = shake_hands(door, stream, peer, &shared).await else {
+        return;
+    };
+    // In a task of its own, so that a connection does not hold what its handshake needed.
+    match door {
+        Door::Http => drop(tokio::spawn(http::serve(stream, peer, shared, guard))),
+        Door::Resp => drop(tokio::spawn(resp::serve(stream, peer, shared, guard))),
+    }
+}
+
+async fn shake_hands(
+    door: Door,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+) -> Option<Stream> {
+    let tls = shared.tls.as_ref()?;
+    let limits = &shared.config.limits;
+    let is_counted = shared.secrets.are_set();
+    if is_counted && !shared.strangers.enter(limits.max_unauthenticated) {
+        Stats::add(&shared.stats.connections_refused, 1);
+        return None;
+    }
+    let noted = shared.descriptors.note(stream.as_raw_fd());
+    let limit = limits.unauthenticated_timeout;
+    let shaking = tokio::time::timeout(limit, tls.accept(door, stream));
+    let shaken = shared.shutdown.unless_begun(shaking).await;
+    drop(noted);
+    if is_counted {
+        shared.strangers.leave();
+    }
+    match shaken {
+        Some(Ok(Ok(stream))) => Some(stream),
+        Some(Ok(Err(error))) => {
+            tracing::debug!(%peer, %error, "a handshake failed");
+            None
+        }
+        Some(Err(_)) | None => None,
     }
 }

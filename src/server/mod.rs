@@ -17,6 +17,8 @@ mod shared;
 mod shutdown;
 pub(crate) mod stats;
 mod strangers;
+pub(crate) mod stream;
+mod tls;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
@@ -28,11 +30,15 @@ use tokio::runtime::{Builder, Runtime};
 use crate::engine::{Databases, ForkHook, in_forked_children};
 use listen::{Door, bind};
 
+#[cfg(fuzzing)]
+pub use http::Probe;
+
 pub use config::{Config, Limits, Tsv};
 pub(crate) use connections::ConnectionGuard;
 pub use listen::StartError;
 pub use secrets::Secrets;
 pub(crate) use shared::Shared;
+pub use tls::{TlsError, TlsFiles};
 
 /// The commands of the Redis protocol as a document.
 pub fn commands_document() -> String {
@@ -142,12 +148,18 @@ impl Server {
         &self.shared.databases
     }
 
-    /// Reads the files of secrets again; connections that have authenticated stay.
+    /// Reads the files of secrets, of the certificate and of its key again; connections that have authenticated stay.
     ///
     /// # Errors
-    /// What the system said of a file; the secrets are then as they were.
+    /// What is wrong with a file; all is then as it was.
     pub fn reload_secrets(&self) -> std::io::Result<()> {
-        self.shared.secrets.reload()
+        let Some(tls) = &self.shared.tls else {
+            return self.shared.secrets.reload();
+        };
+        let ready = tls.read_again().map_err(std::io::Error::from)?;
+        self.shared.secrets.reload()?;
+        tls.renew(ready);
+        Ok(())
     }
 
     /// Stops listening, and asks every connection to end after what it is doing.

@@ -66,6 +66,9 @@ impl Shared {
     /// # Errors
     /// One sentence.
     pub(crate) fn save_to_data_dir(&self, name: &str) -> Result<(), String> {
+        if self.config.readonly {
+            return Err("the server takes no writes".into());
+        }
         let folder = self
             .files
             .as_ref()

@@ -15,6 +15,7 @@ use super::secrets::Secrets;
 use super::shutdown::Shutdown;
 use super::stats::Stats;
 use super::strangers::Strangers;
+use super::tls::Tls;
 use crate::engine::Databases;
 
 /// One for a server, in an `Arc` that every connection holds.
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// Milliseconds since 1970 when the server started.
     pub(crate) started_unix: u64,
+    /// What connections are encrypted with; None: they are not.
+    pub(crate) tls: Option<Tls>,
     /// Clients that have not shown a secret.
     pub(crate) strangers: Strangers,
     /// Work that takes long.
@@ -43,7 +46,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// # Errors
-    /// [`StartError::DataFolder`].
+    /// [`StartError::DataFolder`], [`StartError::Tls`].
     pub(crate) fn new(
         config: Config,
         secrets: Secrets,
@@ -52,7 +55,12 @@ impl Shared {
         let files = match &config.data_dir {
             None => None,
             Some(path) => {
-                let hidden = secrets.files().iter().chain(&config.secret_files);
+                let key = config.tls.as_ref().map(|files| &files.key);
+                let hidden = secrets
+                    .files()
+                    .iter()
+                    .chain(&config.secret_files)
+                    .chain(key);
                 let folder = DataFolder::open(path, hidden.cloned().collect());
                 Some(folder.map_err(|source| StartError::DataFolder {
                     path: path.clone(),
@@ -60,10 +68,12 @@ impl Shared {
                 })?)
             }
         };
+        let tls = config.tls.clone().map(Tls::new).transpose();
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Ok(Shared {
+            tls: tls.map_err(StartError::Tls)?,
             strangers: Strangers::default(),
             offload: Offload::new(),
             files,

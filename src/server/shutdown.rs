@@ -1,6 +1,9 @@
 //! The end of a server: one flag, and who waits for it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -44,6 +47,16 @@ impl Shutdown {
         let mut receiver = self.sender.subscribe();
         // The sender lives as long as `self`.
         let _ = receiver.wait_for(|begun| *begun).await;
+    }
+
+    /// What `work` comes to; None where the shutdown begins before.
+    pub(crate) async fn unless_begun<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut begun) = (pin!(work), pin!(self.begun()));
+        poll_fn(|cx| match begun.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => work.as_mut().poll(cx).map(Some),
+        })
+        .await
     }
 
     /// Waits on this thread, at most so long; returns whether it has begun.

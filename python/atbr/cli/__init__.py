@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="serve a store over HTTP, WebSocket and the Redis protocol",
         description="Serve a store over HTTP, WebSocket and the Redis protocol, with a console at /.",
         epilog="SIGTERM and SIGINT end the requests that run, save where asked, and exit with 0. "
-        "SIGHUP reads the password and the token again.",
+        "SIGHUP reads the password, the token and the certificate again.",
         allow_abbrev=False,
     )
     add_flags(serve)

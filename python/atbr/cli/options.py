@@ -61,6 +61,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "who may": (
         Flag("password-file", "FILE", path, "holds a password, asked for on every door"),
         Flag("token-file", "FILE", path, "holds a token, asked for on every door"),
+        Flag("tls-cert", "FILE", path, "certificate in PEM: every door speaks TLS"),
+        Flag("tls-key", "FILE", path, "the certificate's private key in PEM"),
         Flag("allowed-host", "NAME", text, "name of this machine in Host headers", many=True),
         Flag("cors-origin", "ORIGIN", text, "whose pages may read: https://a.example", many=True),
         Flag("readonly", "", switch, "refuse every change that comes over the network", False),
@@ -82,9 +84,14 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "limits": (
         Flag("max-connections", "N", count, "connections at once, over all doors"),
+        Flag("max-unauthenticated", "N", count, "of them without the secret that is asked for"),
         Flag("max-value", "SIZE", size, "longest value"),
+        Flag("max-request-line", "SIZE", size, "longest address, and inline command"),
+        Flag("max-headers", "SIZE", size, "longest headers of a request, all together"),
         Flag("max-buffers", "SIZE", size, "bytes that wait for all clients together"),
         Flag("idle-timeout", "SECONDS", seconds, "close connections that say nothing for so long"),
+        Flag("stall-timeout", "SECONDS", seconds, "cut off who takes or sends too slowly"),
+        Flag("unauthenticated-timeout", "SECONDS", seconds, "time to show the secret asked for"),
         Flag("threads", "N", count, "threads of the network; one a processor if left out"),
         Flag("drain", "SECONDS", seconds, "time that requests have to end at exit", 10.0),
     ),
@@ -196,3 +203,5 @@ def _check(options: argparse.Namespace) -> None:
         raise OptionsError(
             f"--http and --resp are both {options.http}: each needs a port of its own"
         )
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise OptionsError("--tls-cert and --tls-key need each other")

@@ -76,10 +76,17 @@ def _server(store: Store[Any, Any], options: Namespace) -> Server:
         disabled_commands=options.disable_command,
         allowed_hosts=options.allowed_host,
         cors_origins=options.cors_origin,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
         max_connections=options.max_connections,
+        max_unauthenticated=options.max_unauthenticated,
         max_value=options.max_value,
+        max_request_line=options.max_request_line,
+        max_headers=options.max_headers,
         max_buffers=options.max_buffers,
         idle_timeout=options.idle_timeout,
+        stall_timeout=options.stall_timeout,
+        unauthenticated_timeout=options.unauthenticated_timeout,
         threads=options.threads or 0,
         _closed_files=closed,
         _start=False,
@@ -127,6 +134,7 @@ def _until_told(server: Server, signals: Signals) -> None:
             pass
         signals.wake()
 
+    certificate = ", and the certificate" if server._encrypts else ""
     threading.Thread(target=watch, name="atbr-shutdown", daemon=True).start()
     while True:
         number = signals.wait()
@@ -135,7 +143,7 @@ def _until_told(server: Server, signals: Signals) -> None:
         if number == signal.SIGHUP:
             try:
                 server.reload_secrets()
-                _core.log("info", "the secrets were read again")
+                _core.log("info", "the secrets were read again" + certificate)
             except OSError as error:
                 _core.log("error", f"the secrets stay as they were: {_in_one_line(error)}")
 

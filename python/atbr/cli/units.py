@@ -5,13 +5,13 @@ Each reader takes text, or a TOML value, and raises ValueError with what would b
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 UNITS = {"": 1, "b": 1}
 for power, letter in enumerate("kmgt", start=1):
     UNITS |= {letter: 1000**power, f"{letter}b": 1000**power, f"{letter}ib": 1024**power}
+TEN_YEARS = 10 * 365 * 86_400
 SIZE = re.compile(r"(\d+(?:\.\d+)?) *([a-z]*)", re.IGNORECASE)
 
 
@@ -59,19 +59,19 @@ def port(value: Any) -> int | None:
 
 
 def seconds(value: Any) -> float:
-    """Read a time in seconds, above zero.
+    """Read a time in seconds, above zero and up to ten years.
 
     >>> seconds("2.5"), seconds(60)
     (2.5, 60.0)
     """
-    wrong = ValueError("a number of seconds above 0")
+    wrong = ValueError("a number of seconds above 0, and up to ten years")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise wrong
     try:
         number = float(value)
     except ValueError:
         raise wrong from None
-    if not (number > 0 and math.isfinite(number)):
+    if not 0 < number <= TEN_YEARS:
         raise wrong
     return number
 

@@ -6,6 +6,8 @@
 //! the lengths of key and value (4 bytes each), the milliseconds to live (8 bytes, 0: the server's default), key and value.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -13,7 +15,8 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::connection::Link;
@@ -39,7 +42,44 @@ const MISSING: u32 = u32::MAX;
 #[serde(deny_unknown_fields)]
 struct Items<'a> {
     #[serde(borrow)]
-    items: Vec<Item<'a>>,
+    items: List<'a>,
+}
+
+/// Items, of which no more than [`MOST_ITEMS`] are kept: an empty one takes two bytes of a body and a hundred here.
+struct List<'a> {
+    kept: Vec<Item<'a>>,
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ListVisitor<'a> {
+    type Value = List<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<List<'a>, A::Error> {
+        let mut kept = Vec::new();
+        while kept.len() < MOST_ITEMS {
+            match items.next_element()? {
+                Some(item) => kept.push(item),
+                None => break,
+            }
+        }
+        let mut count = kept.len();
+        while items.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(List { kept, count })
+    }
 }
 
 pub(super) async fn get_many(
@@ -120,8 +160,8 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding> {
 fn items(body: &[u8]) -> Result<Vec<Item<'_>>> {
     let items: Items<'_> =
         serde_json::from_slice(body).map_err(|error| Problem::bad_body(error.to_string()))?;
-    check_count(items.items.len())?;
-    Ok(items.items)
+    check_count(items.items.count)?;
+    Ok(items.items.kept)
 }
 
 fn check_count(items: usize) -> Result<()> {

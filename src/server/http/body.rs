@@ -14,7 +14,7 @@ use super::connection::Link;
 use super::problem::Problem;
 
 /// Who sends slower than this, for longer than the stall time-out, holds a connection for its own sake.
-const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
+pub(super) const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// A body that is read part by part.
 pub(super) struct Reader {

@@ -1,43 +1,32 @@
-//! One HTTP connection: hyper over a stream that is watched for time-outs, and what follows a WebSocket's handshake.
+//! One HTTP connection: hyper over a watched stream, and what follows a WebSocket's handshake.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 
 use super::consumers::Consumer;
 use super::door::Door;
+use super::watched::Watched;
 use super::{App, socket};
 use crate::server::stats::Stats;
+use crate::server::stream::Stream;
 use crate::server::{ConnectionGuard, Shared};
 
-/// How long the head of a request may take, from its first byte to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
-
-/// What all headers together may take.
-const HEADERS_SIZE: usize = 32 << 10;
-/// How long, and for how many bytes, a client may go on sending after its last answer, so that it gets to read that.
-const LINGER: Duration = Duration::from_millis(500);
-const LINGER_BYTES: usize = 1 << 20;
-
+/// What hyper needs at least.
+const LEAST_BUFFER: usize = 8 << 10;
 /// What the parts of one connection tell each other.
 #[derive(Default)]
 pub(super) struct Link {
-    phase: AtomicU8,
+    pub(super) phase: AtomicU8,
     /// What it holds of memory.
     pub(super) consumer: Arc<Consumer>,
     /// A request has shown a secret.
@@ -47,11 +36,11 @@ pub(super) struct Link {
 }
 
 /// Between requests.
-const IDLE: u8 = 0;
+pub(super) const IDLE: u8 = 0;
 /// Bytes of a request's head have come, and not all.
-const IN_HEAD: u8 = 1;
+pub(super) const IN_HEAD: u8 = 1;
 /// The head is whole, and there is no answer yet.
-const AT_WORK: u8 = 2;
+pub(super) const AT_WORK: u8 = 2;
 
 impl Link {
     /// The head of a request is there.
@@ -83,7 +72,7 @@ type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     shared: Arc<Shared>,
     guard: ConnectionGuard,
@@ -134,10 +123,12 @@ async fn converse(
     shared: &Arc<Shared>,
     link: &Arc<Link>,
 ) -> (Watched, Outcome) {
+    let limits = &shared.config.limits;
     let door = Door::new(Arc::clone(shared), Arc::clone(link), peer);
     let mut connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
-        .max_buf_size(shared.config.limits.max_request_line.max(8 << 10) + HEADERS_SIZE)
+        // The door looks at each by itself.
+        .max_buf_size((limits.max_request_line + limits.max_headers).max(LEAST_BUFFER))
         // It would end idle connections, too; `Watched` knows which are idle.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(watched), door);
@@ -164,231 +155,13 @@ async fn converse(
             let app = App(Arc::clone(shared));
             let held = app.hold(link);
             let outcome = socket::run(&mut stream, &parts.read_buf, upgrade, held, shared).await;
+            let outcome = match outcome {
+                Ok(()) => stream.close().await,
+                error => error,
+            };
             outcome.map_err(Into::into)
         }
         (Ok(()), None) => stream.close().await.map_err(Into::into),
     };
     (stream, outcome)
-}
-
-/// A stream that ends where its peer stalls, and counts its bytes.
-pub(super) struct Watched {
-    stream: TcpStream,
-    shared: Arc<Shared>,
-    link: Arc<Link>,
-    /// Made when the stream first waits for something that has to come in time.
-    timer: Option<Pin<Box<Sleep>>>,
-    waits: Option<Waits>,
-    opened: Instant,
-    head_began: Instant,
-    /// When bytes last came or went, where that matters.
-    active: Instant,
-    /// Messages, whose reader watches for silence itself.
-    is_socket: bool,
-}
-
-/// What the peer has to do, and by when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    Send(Instant),
-    Take(Instant),
-}
-
-impl Watched {
-    fn new(stream: TcpStream, shared: Arc<Shared>, link: Arc<Link>) -> Watched {
-        let now = Instant::now();
-        Watched {
-            stream,
-            shared,
-            link,
-            timer: None,
-            waits: None,
-            opened: now,
-            head_began: now,
-            active: now,
-            is_socket: false,
-        }
-    }
-
-    /// Waits for the first byte: until then a connection is a socket and little more.
-    async fn readable(&self) -> io::Result<()> {
-        let limit = match self.link.is_known() {
-            false => self.shared.config.limits.unauthenticated_timeout,
-            true => self.shared.config.limits.stall_timeout,
-        };
-        let mut ending = pin!(self.shared.shutdown.begun());
-        let mut readable = pin!(self.stream.readable());
-        let either = std::future::poll_fn(|cx| match ending.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Poll::Pending => readable.as_mut().poll(cx),
-        });
-        match tokio::time::timeout(limit, either).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    /// Ends the answers, and gives the client a moment to stop sending: closing at once would take back what it has not
-    /// read yet.
-    async fn close(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await?;
-        if self.shared.shutdown.has_begun() {
-            return Ok(());
-        }
-        let drain = async {
-            let mut left = LINGER_BYTES;
-            let mut bytes = [0; 4096];
-            while left > 0 {
-                match self.stream.read(&mut bytes).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => left = left.saturating_sub(read),
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LINGER, drain).await;
-        Ok(())
-    }
-
-    /// When the peer has to have sent more; None: whenever it likes.
-    fn deadline(&self) -> Option<Instant> {
-        if self.is_socket {
-            return None;
-        }
-        let limits = &self.shared.config.limits;
-        match self.link.phase.load(Ordering::Relaxed) {
-            IN_HEAD => Some(self.head_began + HEAD_TIMEOUT),
-            // Who waits for the body watches it.
-            AT_WORK => None,
-            _ if !self.link.is_known() => Some(self.opened + limits.unauthenticated_timeout),
-            _ => limits.idle_timeout.map(|idle| self.active + idle),
-        }
-    }
-
-    /// Pending until the peer is too late.
-    fn poll_too_late(
-        &mut self,
-        waits: Option<Waits>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let is_new = self.waits != waits;
-        self.waits = waits;
-        let Some(Waits::Send(deadline) | Waits::Take(deadline)) = waits else {
-            return Poll::Pending;
-        };
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                if is_new {
-                    timer.as_mut().reset(deadline);
-                }
-                timer
-            }
-            None => self
-                .timer
-                .insert(Box::pin(tokio::time::sleep_until(deadline))),
-        };
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Bytes came or went.
-    #[inline]
-    fn is_active(&mut self) {
-        if self.shared.config.limits.idle_timeout.is_some() {
-            self.active = Instant::now();
-        }
-    }
-
-    /// What became of a write: waits are timed, bytes counted.
-    fn written(
-        &mut self,
-        polled: Poll<io::Result<usize>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        if self.link.consumer.has_to_end(cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        match polled {
-            Poll::Ready(Ok(bytes)) => {
-                Stats::add(&self.shared.stats.bytes_out, bytes as u64);
-                self.waits = None;
-                self.is_active();
-                Poll::Ready(Ok(bytes))
-            }
-            Poll::Ready(error) => Poll::Ready(error),
-            Poll::Pending => {
-                let waits = match self.waits {
-                    Some(Waits::Take(since)) => Waits::Take(since),
-                    _ => Waits::Take(Instant::now() + self.shared.config.limits.stall_timeout),
-                };
-                ready!(self.poll_too_late(Some(waits), cx))?;
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.link.consumer.has_to_end(cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        let before = into.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, into) {
-            Poll::Ready(Ok(())) => {
-                let bytes = into.filled().len() - before;
-                Stats::add(&self.shared.stats.bytes_in, bytes as u64);
-                self.is_active();
-                let phase = &self.link.phase;
-                if bytes > 0 && !self.is_socket && phase.load(Ordering::Relaxed) == IDLE {
-                    phase.store(IN_HEAD, Ordering::Relaxed);
-                    self.head_began = Instant::now();
-                }
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(error) => Poll::Ready(error),
-            // An answer that is not taken is timed by its writer.
-            Poll::Pending if matches!(self.waits, Some(Waits::Take(_))) => Poll::Pending,
-            Poll::Pending => {
-                let waits = self.deadline().map(Waits::Send);
-                ready!(self.poll_too_late(waits, cx))?;
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.written(polled, cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.written(polled, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

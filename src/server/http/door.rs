@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
@@ -26,7 +26,7 @@ use super::guard::{Admitted, Exposure};
 use super::keys::{Call, Found};
 use super::path::{Plus, Query, decode};
 use super::problem::Problem;
-use super::reply;
+use super::reply::{self, IsMadeYet};
 use super::routes;
 use super::{App, LARGE};
 use crate::server::Shared;
@@ -62,12 +62,25 @@ impl Service<Request<Incoming>> for Door {
     type Error = Infallible;
     type Future = Answer;
 
+    #[inline]
     fn call(&self, request: Request<Incoming>) -> Answer {
+        let (parts, body) = request.into_parts();
+        self.answer(parts, body)
+    }
+}
+
+impl Door {
+    /// Answers a request. What its body is becomes a [`Body`] where it is looked at.
+    #[inline]
+    pub(super) fn answer<B>(&self, mut parts: Parts, body: B) -> Answer
+    where
+        B: hyper::body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
         self.link.begin();
         let started = Instant::now();
-        let (mut parts, body) = request.into_parts();
         let exposure = exposure(parts.uri.path());
-        let admitted = match self.admit(&parts, exposure) {
+        let admitted = self.check_size(&parts);
+        let admitted = match admitted.and_then(|()| self.admit(&parts, exposure)) {
             Ok(admitted) => admitted,
             Err(problem) => {
                 let refusal = rendered(problem, parts.uri.path());
@@ -119,6 +132,30 @@ impl Door {
         }
     }
 
+    /// Whether a request's head is as short as it has to be.
+    ///
+    /// # Errors
+    /// 414, 431.
+    #[inline]
+    fn check_size(&self, parts: &Parts) -> Result<(), Problem> {
+        let limits = &self.app.config.limits;
+        let target = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
+        if target > limits.max_request_line {
+            let detail = format!("addresses have at most {} bytes", limits.max_request_line);
+            return Err(Problem::new(414, "address_too_long", detail));
+        }
+        let headers = parts.headers.iter();
+        // Each is followed by a colon, and by the end of its line.
+        let size: usize = headers
+            .map(|(name, value)| name.as_str().len() + value.len() + 3)
+            .sum();
+        if size > limits.max_headers {
+            let detail = format!("headers have at most {} bytes together", limits.max_headers);
+            return Err(Problem::new(431, "headers_too_large", detail));
+        }
+        Ok(())
+    }
+
     fn admit(&self, parts: &Parts, exposure: Exposure) -> Result<Admitted, Problem> {
         let app = &self.app;
         let address = self.peer.ip();
@@ -164,7 +201,10 @@ impl Door {
         let found = self.app.look_up(call.db, &call.key)?;
         match found {
             Some(found) if found.value.as_slice().len() > LARGE => Ok(OneKey::Large(found)),
-            found => self.app.get(&parts.headers, found).map(OneKey::Answer),
+            found => {
+                let answer = self.app.get(&parts.method, &parts.headers, found);
+                answer.map(OneKey::Answer)
+            }
         }
     }
 
@@ -183,7 +223,7 @@ impl Door {
         let (app, link) = (self.app.clone(), Arc::clone(&self.link));
         Answer::Later(Box::pin(async move {
             let worker = app.clone();
-            let work = move || worker.get(&parts.headers, Some(found));
+            let work = move || worker.get(&parts.method, &parts.headers, Some(found));
             let answer = app.offload.run(work).await;
             let mut response = answer.unwrap_or_else(Problem::into_response);
             finish(&app, &link, &mut response, admitted, started);
@@ -208,7 +248,9 @@ fn finish(app: &App, link: &Link, response: &mut Response, admitted: Admitted, s
     Stats::add(&stats.commands, 1);
     Stats::add(&stats.errors, u64::from(response.status().as_u16() >= 500));
     stats.took(1, started.elapsed().as_nanos() as u64);
-    link.end();
+    if response.extensions().get::<IsMadeYet>().is_none() {
+        link.end();
+    }
 }
 
 fn allow_origin(response: &mut Response, admitted: Admitted) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_RANGE, ETAG};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
 use super::conditional::{self, Conditions, Part, Tag, Verdict};
@@ -116,6 +116,7 @@ impl App {
     #[inline]
     pub(super) fn get(
         &self,
+        method: &Method,
         headers: &HeaderMap,
         found: Option<Found>,
     ) -> Result<Response, Problem> {
@@ -130,7 +131,8 @@ impl App {
         let (status, range) = match conditions.check(Some(tag)) {
             Verdict::Failed => return Err(failed()),
             Verdict::Unchanged => (StatusCode::NOT_MODIFIED, None),
-            Verdict::Proceed if conditional::asks_for_range(headers) => {
+            // Ranges are for GET alone.
+            Verdict::Proceed if *method == Method::GET && conditional::asks_for_range(headers) => {
                 let len = found.value.as_slice().len();
                 match conditional::part(headers, len, tag) {
                     Part::Whole => (StatusCode::OK, None),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::body::Reader;
+use super::connection::Link;
 use super::json::Key;
 use super::path::Query;
 use super::problem::Problem;
@@ -44,14 +46,18 @@ pub(super) async fn files(Extension(app): Extension<App>) -> Result {
 }
 
 /// `POST /v1/load?file=`: lines of progress, and at the end what was done or what went wrong.
-pub(super) async fn load_file(Extension(app): Extension<App>, request: Request) -> Result {
+pub(super) async fn load_file(
+    Extension(app): Extension<App>,
+    Extension(link): Extension<Arc<Link>>,
+    request: Request,
+) -> Result {
     app.check_writable()?;
     let query = Query::new(request.uri().query());
     let db = query.database()?;
     let name = file_name(query)?;
     let (file, shown) = app.open(&name)?;
     let work = app.begin_file_work()?;
-    let (sender, lines) = reply::Lines::new(WAITING_LINES);
+    let (sender, lines) = reply::Lines::new(WAITING_LINES, link);
     tokio::task::spawn_blocking(move || {
         let mut progress = |progress: &Progress| {
             let line = line(&progress_json(progress));
@@ -219,6 +225,7 @@ impl App {
 
     /// Saves all databases: number 0 to the file, number n to FILE.dbn.
     pub(super) async fn save_to(&self, name: Vec<u8>) -> Result<Value> {
+        self.check_writable()?;
         self.data_folder()?;
         let work = self.begin_file_work()?;
         let app = self.clone();

@@ -15,10 +15,13 @@ mod listing;
 mod load;
 mod original;
 mod path;
+#[cfg(any(fuzzing, test))]
+mod probe;
 mod problem;
 mod reply;
 mod routes;
 mod socket;
+mod watched;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ use connection::Link;
 pub(crate) use connection::serve;
 use consumers::{Consumers, Held};
 use guard::Guard;
+#[cfg(fuzzing)]
+pub use probe::Probe;
 use problem::Problem;
 
 /// Work on more bytes than this leaves the threads of the network.
@@ -111,5 +116,60 @@ struct FileWork(App);
 impl Drop for FileWork {
     fn drop(&mut self) {
         self.0.http.is_busy.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::{Databases, Options};
+    use crate::server::{Secrets, Server};
+
+    fn ask(stream: &mut TcpStream, path: &str) {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+
+    fn connected(address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).unwrap();
+        let limit = Some(Duration::from_secs(30));
+        stream.set_read_timeout(limit).unwrap();
+        stream
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_connection_and_no_other() {
+        let zero = Arc::new(Store::new(&Options::default()).unwrap());
+        let config = Config {
+            http: Some(0),
+            resp: None,
+            ..Config::default()
+        };
+        let databases = Arc::new(Databases::new(zero).unwrap());
+        let server = Server::start(config, Secrets::default(), databases).unwrap();
+        let address = server.http_addr().unwrap();
+        let mut other = connected(address);
+        for _ in 0..3 {
+            let mut panics = connected(address);
+            ask(&mut panics, "/panic");
+            let mut answer = Vec::new();
+            // Reset, or closed without a word.
+            let _ = panics.read_to_end(&mut answer);
+            assert!(answer.is_empty());
+            ask(&mut other, "/health");
+            let mut start = [0; 12];
+            other.read_exact(&mut start).unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200");
+            let mut rest = [0; 4096];
+            assert!(other.read(&mut rest).unwrap() > 0);
+        }
+        drop(other);
+        assert!(
+            server.join(Duration::from_secs(30)),
+            "a connection's place was not given back"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Answers: stored values under headers that keep a browser from running them, JSON, and lines of JSON as they come.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
@@ -14,6 +15,7 @@ use hyper::body::Frame;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::connection::Link;
 use crate::engine::Block;
 
 /// A key's time to live in milliseconds, in requests and answers.
@@ -123,17 +125,32 @@ pub(super) fn json(value: &impl Serialize) -> Response {
 }
 
 /// A body of lines that another thread sends. Dropped early, it tells the sender by an error.
-pub(super) struct Lines(mpsc::Receiver<Vec<u8>>);
+pub(super) struct Lines {
+    lines: mpsc::Receiver<Vec<u8>>,
+    link: Arc<Link>,
+}
+
+/// Marks an answer whose connection is at work until its body ends.
+#[derive(Clone)]
+pub(super) struct IsMadeYet;
 
 impl Lines {
     /// A body, and where its lines go; so many of them wait.
-    pub(super) fn new(waiting: usize) -> (mpsc::Sender<Vec<u8>>, Lines) {
-        let (sender, receiver) = mpsc::channel(waiting);
-        (sender, Lines(receiver))
+    pub(super) fn new(waiting: usize, link: Arc<Link>) -> (mpsc::Sender<Vec<u8>>, Lines) {
+        let (sender, lines) = mpsc::channel(waiting);
+        (sender, Lines { lines, link })
     }
 
     pub(super) fn into_response(self) -> Response {
-        typed("application/x-ndjson", Body::new(self))
+        let mut response = typed("application/x-ndjson", Body::new(self));
+        response.extensions_mut().insert(IsMadeYet);
+        response
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.link.end();
     }
 }
 
@@ -145,7 +162,7 @@ impl hyper::body::Body for Lines {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let line = std::task::ready!(self.0.poll_recv(cx));
+        let line = std::task::ready!(self.lines.poll_recv(cx));
         Poll::Ready(line.map(|line| Ok(Frame::data(Bytes::from(line)))))
     }
 }

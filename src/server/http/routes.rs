@@ -20,7 +20,10 @@ pub(super) type Result<T = Response> = std::result::Result<T, Problem>;
 
 /// Everything but what the door answers itself.
 pub(super) fn router() -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(test)]
+    let router = router.route("/panic", get(panics));
+    router
         .route("/", get(console::page))
         .route("/console/{name}", get(console::part))
         .route("/health", get(figures::health))
@@ -50,6 +53,11 @@ pub(super) fn router() -> Router {
         .route("/savews/", any(socket::save))
         .fallback(missing)
         .method_not_allowed_fallback(method_not_allowed)
+}
+
+#[cfg(test)]
+async fn panics() -> Response {
+    panic!("as the test asked for")
 }
 
 /// Whether a path is one of 2012, whose refusals are lines of text.
@@ -95,10 +103,12 @@ async fn get_key(Extension(app): Extension<App>, request: Request) -> Result {
     let found = app.look_up(call.db, &call.key)?;
     let is_large = |found: &super::keys::Found| found.value.as_slice().len() > LARGE;
     if !found.as_ref().is_some_and(is_large) {
-        return app.get(request.headers(), found);
+        return app.get(request.method(), request.headers(), found);
     }
-    let (worker, headers) = (app.clone(), request.headers().clone());
-    app.offload.run(move || worker.get(&headers, found)).await
+    let (worker, parts) = (app.clone(), request.into_parts().0);
+    app.offload
+        .run(move || worker.get(&parts.method, &parts.headers, found))
+        .await
 }
 
 async fn put_key(

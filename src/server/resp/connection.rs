@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::clients::Client;
@@ -20,6 +19,7 @@ use super::parser::{Allowed, Parsed, Parser, keys_ahead};
 use super::reply::Replies;
 use super::session::Session;
 use crate::server::stats::Stats;
+use crate::server::stream::Stream;
 use crate::server::{ConnectionGuard, Shared};
 
 /// Bytes that are read at once.
@@ -39,7 +39,7 @@ thread_local! {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     shared: Arc<Shared>,
     session: Session,
     parser: Parser,
@@ -63,7 +63,7 @@ struct Connection {
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     shared: Arc<Shared>,
     guard: ConnectionGuard,
@@ -76,7 +76,7 @@ pub(crate) async fn serve(
             .strangers
             .enter(shared.config.limits.max_unauthenticated)
     {
-        let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        stream.try_say(b"-ERR max number of clients reached\r\n");
         return;
     }
     let client =
@@ -104,6 +104,7 @@ pub(crate) async fn serve(
     let _noted = shared.descriptors.note(fd);
     let _leaving = Leaving(&shared, &client);
     std::future::poll_fn(|cx| connection.poll(cx)).await;
+    connection.stream.say_goodbye().await;
     drop(guard);
 }
 
@@ -266,6 +267,7 @@ impl Connection {
             let allowed = Allowed {
                 authenticated: self.session.authenticated,
                 bulk: self.shared.config.limits.max_value,
+                line: self.shared.config.limits.max_request_line,
             };
             match self.parser.parse(have, allowed) {
                 Parsed::Command => {
@@ -414,7 +416,10 @@ impl Connection {
                 Poll::Ready(written) => self.advance(written?),
             }
         }
-        Ok(Poll::Ready(()))
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed.map(Poll::Ready),
+            Poll::Pending => Ok(Poll::Pending),
+        }
     }
 
     /// So many bytes more were sent.

@@ -2,7 +2,7 @@
 
 use super::number::parse_i64;
 
-/// Longest line: of lengths, and of inline commands.
+/// Longest line of lengths.
 const MAX_LINE: usize = 64 << 10;
 /// Before authentication: longest argument, and most arguments.
 const UNAUTHENTICATED: (i64, i64) = (16 << 10, 10);
@@ -17,6 +17,8 @@ pub(crate) struct Allowed {
     pub(crate) authenticated: bool,
     /// Longest argument.
     pub(crate) bulk: usize,
+    /// Longest inline command.
+    pub(crate) line: usize,
 }
 
 /// The arguments of one command; the first one is its name.
@@ -208,10 +210,11 @@ impl Parser {
     }
 
     fn parse_inline(&mut self, bytes: &[u8], allowed: Allowed) -> Parsed {
-        let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() > MAX_LINE {
-                return broken("Protocol error: too big inline request");
-            }
+        let end = memchr::memchr(b'\n', bytes);
+        if end.unwrap_or(bytes.len()) > allowed.line {
+            return broken("Protocol error: too big inline request");
+        }
+        let Some(end) = end else {
             return Parsed::Partial;
         };
         self.at = end + 1;
@@ -412,6 +415,7 @@ mod tests {
     const ALL: Allowed = Allowed {
         authenticated: true,
         bulk: 512 << 20,
+        line: 64 << 10,
     };
 
     /// Commands in `bytes`, which arrive in two parts.
@@ -505,6 +509,7 @@ mod tests {
         let little = Allowed {
             authenticated: false,
             bulk: 512 << 20,
+            line: 64 << 10,
         };
         let parse = |bytes: &[u8]| Parser::default().parse(bytes, little);
         assert_eq!(

@@ -38,9 +38,15 @@ def client_of(server: Server, **headers: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def connect(server: Server) -> socket.socket:
+def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
     assert server.http_port is not None
-    return socket.create_connection(("127.0.0.1", server.http_port), TIMEOUT)
+    connection = socket.socket()
+    if receive_buffer is not None:
+        # Only before it connects does that bound what the server may send ahead.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(TIMEOUT)
+    connection.connect(("127.0.0.1", server.http_port))
+    return connection
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -76,8 +82,10 @@ def get(server: Server, path: str, *headers: str, method: str = "GET") -> tuple[
 class RawSocket:
     """A WebSocket, frame by frame."""
 
-    def __init__(self, server: Server, path: str, *headers: str) -> None:
-        self.connection = connect(server)
+    def __init__(
+        self, server: Server, path: str, *headers: str, receive_buffer: int | None = None
+    ) -> None:
+        self.connection = connect(server, receive_buffer)
         key = base64.b64encode(os.urandom(16)).decode()
         lines = (
             f"GET {path} HTTP/1.1",

@@ -22,6 +22,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "resp": ("off", '"off"', None),
     "password-file": ("pw", '"pw"', "pw"),
     "token-file": ("token", '"token"', "token"),
+    "tls-cert": ("cert.pem", '"cert.pem"', "cert.pem"),
+    "tls-key": ("key.pem", '"key.pem"', "key.pem"),
     "allowed-host": ("a.example", '["a.example"]', ["a.example"]),
     "cors-origin": ("https://a.example", '["https://a.example"]', ["https://a.example"]),
     "readonly": ("", "true", True),
@@ -36,14 +38,22 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "max-connections": ("50", "50", 50),
     "max-value": ("1MB", '"1MB"', 10**6),
     "max-buffers": ("1048576", "1048576", 2**20),
+    "max-unauthenticated": ("7", "7", 7),
+    "max-request-line": ("4KiB", '"4KiB"', 4096),
+    "max-headers": ("2000", "2000", 2000),
     "idle-timeout": ("60", "60", 60.0),
+    "stall-timeout": ("30", "30", 30.0),
+    "unauthenticated-timeout": ("2.5", "2.5", 2.5),
     "threads": ("3", "3", 3),
     "drain": ("0.5", "0.5", 0.5),
     "log-level": ("debug", '"debug"', "debug"),
     "log-format": ("json", '"json"', "json"),
     "quiet": ("", "true", True),
 }
-PATHS = ("password-file", "token-file", "data-dir", "save-on-exit")
+PATHS = ("password-file", "token-file", "tls-cert", "tls-key", "data-dir", "save-on-exit")
+
+# What is refused alone, and what it needs.
+TOGETHER = {"tls-cert": "tls-key", "tls-key": "tls-cert"}
 
 needs_toml = pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
 
@@ -55,7 +65,10 @@ def parsed(*words: str) -> argparse.Namespace:
 
 
 def flag_words(name: str, value: str) -> list[str]:
-    return [f"--{name}", value] if value else [f"--{name}"]
+    words = [f"--{name}", value] if value else [f"--{name}"]
+    if name in TOGETHER:
+        words += [f"--{TOGETHER[name]}", "other"]
+    return words
 
 
 def test_every_flag_is_tried_here() -> None:
@@ -74,7 +87,8 @@ def test_a_flag_is_read(name: str) -> None:
 def test_a_line_of_the_configuration_means_what_the_flag_means(name: str, tmp_path: Path) -> None:
     _, value, meant = VALUES[name]
     file = tmp_path / "atbr.toml"
-    file.write_text(f"{name} = {value}\n")
+    other = f'{TOGETHER[name]} = "other"\n' if name in TOGETHER else ""
+    file.write_text(f"{name} = {value}\n{other}")
     options = parsed("--config", str(file))
     expected = str(tmp_path / meant) if name in PATHS else meant
     assert getattr(options, FLAGS[name].key) == expected
@@ -107,6 +121,12 @@ def test_the_defaults_are_the_ports_of_old() -> None:
         (["--max-bytes", "-4"], "--max-bytes must be a number of bytes"),
         (["--drain", "0"], "--drain must be a number of seconds"),
         (["--drain", "nan"], "--drain must be a number of seconds"),
+        (["--idle-timeout", "1e19"], "--idle-timeout must be a number of seconds"),
+        (["--stall-timeout", "-1"], "--stall-timeout must be a number of seconds"),
+        (["--max-headers", "many"], "--max-headers must be a number of bytes"),
+        (["--max-unauthenticated", "0"], "--max-unauthenticated must be a whole number"),
+        (["--tls-cert", "cert.pem"], "--tls-cert and --tls-key need each other"),
+        (["--tls-key", "key.pem"], "--tls-cert and --tls-key need each other"),
         (["--capacity", "0"], "--capacity must be a whole number"),
         (["--log-level", "loud"], "--log-level must be one of error, warn"),
         (["--log-format", "xml"], "--log-format must be one of text, json"),

@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -185,6 +186,9 @@ def test_ranges_are_parts_of_the_value(client: httpx.Client) -> None:
     fresh = client.get("/v1/keys/a", headers={"range": "bytes=0-0", "if-range": tag})
     stale = client.get("/v1/keys/a", headers={"range": "bytes=0-0", "if-range": '"x"'})
     assert (fresh.status_code, stale.status_code) == (206, 200)
+    for path in ("/v1/keys/a", "/v1/key?k=a"):
+        head = client.head(path, headers={"range": "bytes=0-9"})
+        assert (head.status_code, head.headers["content-length"]) == (200, "100"), path
 
 
 # -- time to live ----------------------------------------------------------------------------------
@@ -408,7 +412,7 @@ def test_there_is_a_problem_where_there_is_nothing(client: httpx.Client) -> None
 # -- refusing writes -------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_only_read_refuses_every_write() -> None:
+def test_a_server_that_is_only_read_refuses_every_write(tmp_path: Path) -> None:
     writes: list[Callable[[httpx.Client], httpx.Response]] = [
         lambda client: client.put("/v1/keys/a", content=b"2"),
         lambda client: client.delete("/v1/keys/a"),
@@ -418,12 +422,21 @@ def test_a_server_that_is_only_read_refuses_every_write() -> None:
         lambda client: client.post("/v1/load?file=a.tsv"),
         lambda client: client.get("/put/key/a/value/2"),
         lambda client: client.get("/load/a.tsv"),
+        lambda client: client.get("/save/a.tsv"),
+        lambda client: client.post("/v1/save?file=a.tsv"),
     ]
-    store = Store({b"a": b"1"}, keys=bytes, values=bytes)
-    with serving(store, readonly=True) as server, client_of(server) as client:
-        for write in writes:
-            assert write(client).status_code == 403
-        assert client.get("/v1/keys/a").content == b"1"
+    (tmp_path / "a.tsv").write_bytes(b"a\t3\n")
+    for readonly in (True, False):
+        store = Store({b"a": b"1"}, keys=bytes, values=bytes)
+        with serving(store, readonly=readonly, data_dir=tmp_path) as server:
+            with client_of(server) as client:
+                for write in writes:
+                    client.put("/v1/keys/a", content=b"0")
+                    answer = write(client)
+                    assert (answer.status_code == 403) is readonly, answer.request.url
+                if readonly:
+                    assert client.get("/v1/keys/a").content == b"1"
+                    assert (tmp_path / "a.tsv").read_bytes() == b"a\t3\n"
 
 
 def test_a_full_store_says_so() -> None:

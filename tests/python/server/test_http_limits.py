@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from http_door import RawSocket, client_of, connect, get, read_all, serving
+from http_door import TIMEOUT, RawSocket, client_of, connect, get, read_all, serving
 
 from atbr import Store
 from atbr.server import Server
@@ -27,6 +28,37 @@ def resident() -> int:
     """Bytes of this process, the server's threads included."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
+
+
+def peak() -> int:
+    """Bytes that this process had at most, since that was last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+def wait_until_sending_stalls(client: httpx.Client) -> None:
+    """Return when the server has sent all that its clients take: two looks find no more than they caused themselves."""
+    deadline = time.monotonic() + TIMEOUT
+    before, quiet = sent(client), 0
+    while quiet < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        now = sent(client)
+        # An answer of figures is shorter than anything that is waited for here.
+        quiet = quiet + 1 if now - before < 8192 else 0
+        before = now
+
+
+def sent(client: httpx.Client) -> int:
+    return int(client.get("/v1/stats").json()["bytes_out"])
+
+
+def wait_until_alone(client: httpx.Client) -> None:
+    """Return when there is no other connection."""
+    deadline = time.monotonic() + TIMEOUT
+    while client.get("/v1/stats").json()["connections"] > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_head_that_does_not_end_ends_the_connection(served: Server) -> None:
@@ -97,12 +129,25 @@ def test_who_shows_no_token_is_cut_off_and_few_at_a_time() -> None:
                 connection.close()
 
 
-def test_an_idle_connection_is_closed_where_that_was_asked_for() -> None:
+@pytest.mark.parametrize("path", ["/get/key/a", "/health", "/v1/stats", "/nothing", "/v1/key?k=a"])
+def test_an_idle_connection_is_closed_where_that_was_asked_for(path: str) -> None:
     with serving(Store({b"a": b"1"}, keys=bytes, values=bytes), idle_timeout=0.5) as server:
         with connect(server) as connection:
-            connection.sendall(b"GET /get/key/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
             connection.settimeout(30)
-            assert read_all(connection).endswith(b"\r\n\r\n1")
+            assert read_all(connection).startswith(b"HTTP/1.1 ")
+
+
+def test_a_load_that_takes_its_time_is_not_idle(tmp_path: Path) -> None:
+    """A client that waits for the next line of a load says nothing, and is not cut off."""
+    with (tmp_path / "rows.tsv").open("wb") as file:
+        for start in range(0, 4_000_000, 100_000):
+            file.write(b"".join(b"%d\t%d\n" % (i, i) for i in range(start, start + 100_000)))
+    with serving(idle_timeout=0.01, data_dir=tmp_path) as server:
+        with connect(server) as connection:
+            connection.settimeout(60)
+            connection.sendall(b"POST /v1/load?file=rows.tsv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b'"done":true' in read_all(connection)
 
 
 @pytest.mark.parametrize("length", [b"1048577", b"99999999999", b"18446744073709551615"])
@@ -162,6 +207,20 @@ def test_an_announced_length_takes_no_memory() -> None:
                 connection.close()
 
 
+def test_items_beyond_the_limit_take_no_memory() -> None:
+    """Two bytes of a body would be a hundred of the server's."""
+    with serving(max_value=512 * MIB, max_buffers=512 * MIB) as server:
+        with client_of(server) as client:
+            body = b'{"items":[' + b"{}," * (8 * MIB) + b"{}]}"
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is what there is now
+            before = peak()
+            for path in ("/v1/get-many", "/v1/set-many"):
+                answer = client.post(path, content=body)
+                assert (answer.status_code, answer.json()["code"]) == (413, "too_many_items")
+            # Nine hundred MiB if all of them were kept.
+            assert peak() - before < 200 * MIB
+
+
 def test_beyond_the_bound_of_all_buffers_the_largest_goes() -> None:
     with serving(max_buffers=8 * MIB, max_value=512 * MIB) as server:
         held = []
@@ -219,8 +278,8 @@ def test_a_reader_that_takes_nothing_holds_little() -> None:
                 request = b"GET /v1/keys/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % key
                 connection.sendall(request * 100)
                 held.append(connection)
-            assert get(server, "/health")[0] == 200
-            time.sleep(0.5)
+            with client_of(server) as client:
+                wait_until_sending_stalls(client)
             assert resident() - before < 64 * MIB
         finally:
             for connection in held:
@@ -244,8 +303,7 @@ def test_a_request_that_is_cut_at_any_byte_does_nothing(
         with connect(served) as connection:
             connection.sendall(request_bytes[:cut])
     with client_of(served) as client:
-        while client.get("/v1/stats").json()["connections"] > 1:
-            pass
+        wait_until_alone(client)
     assert b"cut" not in store
     with connect(served) as connection:
         connection.sendall(request_bytes)
@@ -260,14 +318,79 @@ def test_a_message_that_is_cut_at_any_byte_does_nothing(served: Server) -> None:
         with RawSocket(served, "/putws/") as opened:
             opened.connection.sendall(whole[:cut])
     with client_of(served) as client:
-        while client.get("/v1/stats").json()["connections"] > 1:
-            pass
+        wait_until_alone(client)
     assert b"cut" not in store
     with RawSocket(served, "/putws/") as opened:
         opened.connection.sendall(whole)
         opened.send(b"", 0x89)
         assert opened.receive() == (0x8A, b"")
     assert store[b"cut"] == b"value"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        b'{"id":1,"op":"set","key":"cut","value":"value"}',
+        b"\x02\x00abcd" + bytes(8) + (3).to_bytes(4, "big") + b"cutvalue",
+    ],
+)
+@pytest.mark.parametrize("masked_close", [False, True])
+def test_a_request_on_a_socket_that_is_cut_at_any_byte_does_nothing(
+    served: Server, whole: bytes, masked_close: bool
+) -> None:
+    store = served.db(0)
+    frame = RawSocket.frame(0x81 if whole[:1] == b"{" else 0x82, whole)
+    for cut in range(len(frame)):
+        with RawSocket(served, "/v1/ws") as opened:
+            opened.connection.sendall(frame[:cut])
+            if masked_close:
+                # Not the end of the connection, but something else in the middle of the frame.
+                opened.connection.sendall(RawSocket.frame(0x88, b""))
+    with client_of(served) as client:
+        wait_until_alone(client)
+    # A frame that is cut takes what follows for its rest; it may be whole then, and is not this entry.
+    assert store.get(b"cut") != b"value"
+
+
+def test_a_handshake_that_is_cut_at_any_byte_leaves_the_server_well(served: Server) -> None:
+    handshake = (
+        b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for cut in range(len(handshake) + 1):
+        with connect(served) as connection:
+            connection.sendall(handshake[:cut])
+    with client_of(served) as client:
+        wait_until_alone(client)
+        assert client.get("/v1/keys/a").text == "1"
+
+
+def test_an_answer_that_is_cut_at_any_byte_leaves_the_server_well() -> None:
+    """The client goes in the middle of a large answer, and of many small ones."""
+    store = Store({b"big": bytes(8 * MIB), b"a": b"1"}, keys=bytes, values=bytes)
+    with serving(store) as server, client_of(server) as client:
+        for taken in range(0, 400, 7):
+            for key, count in ((b"big", 1), (b"a", 50)):
+                with connect(server) as connection:
+                    request = b"GET /v1/keys/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % key
+                    connection.sendall(request * count)
+                    if taken:
+                        connection.recv(taken)
+        wait_until_alone(client)
+        assert client.get("/v1/keys/a").text == "1"
+
+
+def test_what_was_answered_arrives_though_more_was_sent_after_the_end(served: Server) -> None:
+    """Closing at once would reset the connection, and take back what the client has not read."""
+    value = bytes(30_000)
+    served.db(0)[b"mid"] = value
+    with client_of(served) as client, RawSocket(served, "/getws/", receive_buffer=4096) as opened:
+        too_long = b"\x82\xff" + (2 * MIB).to_bytes(8, "big") + b"mask"
+        opened.connection.sendall(RawSocket.frame(0x82, b"mid") + too_long + bytes(200_000))
+        wait_until_alone(client)
+        assert opened.receive() == (0x82, value)
+        first, payload = opened.receive()
+        assert (first, payload[:2]) == (0x88, (1009).to_bytes(2, "big"))
 
 
 def test_messages_beyond_the_limit_close_their_socket(served: Server) -> None:

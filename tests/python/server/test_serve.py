@@ -7,6 +7,7 @@ import errno
 import gc
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -521,10 +522,16 @@ def test_an_idle_server_does_nothing() -> None:
         assert any(in_a_second() <= 2 for _ in range(8))
 
 
-def test_a_unit_and_an_image_start_what_exists() -> None:
+def test_a_unit_and_an_image_start_what_exists(tmp_path: Path) -> None:
     deploy = HERE.parents[2] / "deploy"
     unit = (deploy / "atbr.service").read_text()
     assert "ExecStart=/usr/local/bin/atbr serve --config" in unit
+    if program := shutil.which("systemd-analyze"):
+        # Its program is there, and nothing else is wrong with it.
+        script = Path(sys.executable).with_name("atbr")
+        installed = tmp_path / "atbr.service"
+        installed.write_text(unit.replace("/usr/local/bin/atbr", str(script)))
+        subprocess.run([program, "verify", str(installed)], check=True, timeout=60)
     image = (deploy / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["/opt/atbr/bin/atbr", "serve"]' in image
     with Serve("--config", str(deploy / "atbr.toml")) as serve:

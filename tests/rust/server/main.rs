@@ -68,3 +68,55 @@ fn a_port_that_others_can_reach_needs_a_secret() {
     let refused = Server::start(open(), Secrets::default(), databases());
     assert!(matches!(refused, Err(StartError::Unprotected { .. })));
 }
+
+#[test]
+fn a_panic_of_a_command_ends_its_own_connection_and_no_other() {
+    let tested = Config {
+        debug_commands: true,
+        ..config()
+    };
+    let server = Server::start(tested, Secrets::default(), databases()).unwrap();
+    let connected = || {
+        let stream = TcpStream::connect(server.resp_addr().unwrap()).unwrap();
+        let limit = Some(Duration::from_secs(30));
+        stream.set_read_timeout(limit).unwrap();
+        stream
+    };
+    let mut other = connected();
+    for _ in 0..3 {
+        let mut panics = connected();
+        panics.write_all(b"DEBUG PANIC\r\n").unwrap();
+        let mut answer = Vec::new();
+        let _ = panics.read_to_end(&mut answer);
+        assert!(answer.is_empty());
+        other.write_all(b"PING\r\n").unwrap();
+        let mut pong = [0; 7];
+        other.read_exact(&mut pong).unwrap();
+        assert_eq!(&pong, b"+PONG\r\n");
+    }
+    drop(other);
+    assert!(
+        server.join(Duration::from_secs(30)),
+        "a connection's place was not given back"
+    );
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_so() {
+    let files = atbr::server::TlsFiles {
+        cert: "cert.pem".into(),
+        key: "key.pem".into(),
+    };
+    let encrypted = Config {
+        tls: Some(files),
+        ..config()
+    };
+    let Err(error) = Server::start(encrypted, Secrets::default(), databases()) else {
+        panic!("nothing is encrypted, and nobody was told");
+    };
+    assert!(
+        error.to_string().contains("--tls-cert") && error.to_string().contains("no TLS"),
+        "{error}"
+    );
+}

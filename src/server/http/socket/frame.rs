@@ -50,6 +50,7 @@ pub(in super::super) enum CloseCode {
     GoingAway = 1001,
     Protocol = 1002,
     NotUtf8 = 1007,
+    TooSlow = 1008,
     TooLarge = 1009,
     Failed = 1011,
 }
@@ -99,9 +100,13 @@ impl Frames {
     }
 
     /// Whether a message has begun and not ended.
-    #[cfg(test)]
     pub(super) fn is_midway(&self) -> bool {
         self.kind.is_some() || !self.pending.is_empty()
+    }
+
+    /// Bytes of the message that has begun.
+    pub(super) fn begun(&self) -> usize {
+        self.pending.len() + self.message.len()
     }
 
     /// Takes what arrived and calls `f` with all that is whole, in order.

@@ -90,6 +90,8 @@ fn nothing(_: &mut Out) {}
 /// Tells the log what nobody else is told.
 fn note(outcome: std::result::Result<(), Problem>) {
     if let Err(problem) = outcome {
-        tracing::info!(code = problem.code, "refused: {}", problem.detail);
+        // It may name a file, which a client has named.
+        let detail = problem.detail.escape_debug();
+        tracing::info!(code = problem.code, "refused: {detail}");
     }
 }

@@ -18,8 +18,9 @@ use super::out::Out;
 use super::{Next, Upgrade, Work};
 use crate::limits::MAX_KEY_LEN;
 use crate::server::Shared;
-use crate::server::http::connection::Watched;
+use crate::server::http::body::SLOWEST_BYTES_PER_SECOND;
 use crate::server::http::consumers::Held;
+use crate::server::http::watched::Watched;
 use crate::server::stats::Stats;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -53,9 +54,12 @@ pub(in super::super) async fn run(
         is_behind: false,
         has_more: false,
         is_closing: false,
+        has_to_flush: false,
         heard: now,
         ping: now + PING_EVERY,
         tick: None,
+        rest: None,
+        stall: shared.config.limits.stall_timeout,
         timer: Box::pin(tokio::time::sleep_until(now + PING_EVERY)),
     };
     socket.take(&mut first.to_vec());
@@ -86,9 +90,14 @@ struct Socket<'a> {
     /// What has come was not all looked at.
     has_more: bool,
     is_closing: bool,
+    /// Something was written since it was last flushed.
+    has_to_flush: bool,
     heard: Instant,
     ping: Instant,
     tick: Option<Instant>,
+    /// Since when the rest of a message is waited for, and the bytes of it that were there by then.
+    rest: Option<(Instant, usize)>,
+    stall: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -107,12 +116,14 @@ impl Socket<'_> {
                 continue;
             }
             if let Some(work) = &mut self.work {
+                self.rest = None;
                 let write = ready!(work.as_mut().poll(cx));
                 write(&mut self.out);
                 self.work = None;
                 continue;
             }
             if self.is_behind {
+                self.rest = None;
                 self.held.set(self.frames.held() + self.out.unsent());
                 return Poll::Pending;
             }
@@ -132,11 +143,20 @@ impl Socket<'_> {
         while self.out.unsent() > 0 {
             match Pin::new(&mut *self.stream).poll_write(cx, self.out.next()) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => self.out.advance(written?),
+                Poll::Ready(written) => {
+                    self.out.advance(written?);
+                    self.has_to_flush = true;
+                }
                 Poll::Pending => {
                     polled = Poll::Pending;
                     break;
                 }
+            }
+        }
+        if polled.is_ready() && self.has_to_flush {
+            match Pin::new(&mut *self.stream).poll_flush(cx)? {
+                Poll::Ready(()) => self.has_to_flush = false,
+                Poll::Pending => polled = Poll::Pending,
             }
         }
         let limit = if self.is_behind {
@@ -219,6 +239,18 @@ impl Socket<'_> {
         }
     }
 
+    /// By when a message that has begun has to end, or more of it to come; None: none has begun.
+    fn too_late(&mut self) -> Option<Instant> {
+        if !self.frames.is_midway() || self.has_more {
+            self.rest = None;
+            return None;
+        }
+        let begun = self.frames.begun();
+        let (since, from) = *self.rest.get_or_insert_with(|| (Instant::now(), begun));
+        let came = begun.saturating_sub(from) as u64;
+        Some(since + self.stall + Duration::from_secs(came / SLOWEST_BYTES_PER_SECOND))
+    }
+
     /// Pings, and ticks of the handler; pending where nothing is due.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let interval = self.handler.interval();
@@ -227,12 +259,17 @@ impl Socket<'_> {
             (None, _) => None,
             (_, tick) => tick,
         };
-        let next = self.tick.map_or(self.ping, |tick| tick.min(self.ping));
+        let too_late = self.too_late();
+        let next = [self.tick, too_late].into_iter().flatten();
+        let next = next.fold(self.ping, Instant::min);
         if self.timer.deadline() != next {
             self.timer.as_mut().reset(next);
         }
         ready!(self.timer.as_mut().poll(cx));
         let now = Instant::now();
+        if too_late.is_some_and(|late| now >= late) {
+            self.close(CloseCode::TooSlow);
+        }
         if now >= self.ping {
             self.ping = now + PING_EVERY;
             match now.duration_since(self.heard) >= SILENCE {
