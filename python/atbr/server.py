@@ -113,6 +113,7 @@ class Server:
         threads: int = 0,
         _closed_files: Iterable[Path] = (),
         _start: bool = True,
+        _debug: bool = False,
     ) -> None:
         secrets = [password, token]
         files = [password_file, token_file]
@@ -136,7 +137,7 @@ class Server:
             max_value=max_value,
             max_buffers=max_buffers,
             idle_timeout=idle_timeout,
-            debug_commands=False,
+            debug_commands=_debug,
         )
         if _start:
             self._serve()

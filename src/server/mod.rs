@@ -40,6 +40,8 @@ pub fn commands_document() -> String {
 }
 
 /// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
+///
+/// In the child of a fork it has ended: its descriptors are closed, its threads are not there, and nothing waits for them.
 pub struct Server {
     shared: Arc<Shared>,
     /// Bound, and not yet answered on.
@@ -49,6 +51,8 @@ pub struct Server {
     _fork: ForkHook,
     http: Option<SocketAddr>,
     resp: Option<SocketAddr>,
+    /// The process that serves.
+    process: u32,
 }
 
 impl Server {
@@ -102,6 +106,7 @@ impl Server {
             runtime: None,
             http,
             resp,
+            process: std::process::id(),
         })
     }
 
@@ -110,6 +115,10 @@ impl Server {
     /// # Errors
     /// [`StartError::Runtime`].
     pub fn serve(&mut self) -> Result<(), StartError> {
+        if !self.is_here() {
+            let why = "this process was forked from the one that serves";
+            return Err(StartError::Runtime(std::io::Error::other(why)));
+        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(self.shared.config.threads())
             .thread_name("atbr-server")
@@ -125,6 +134,11 @@ impl Server {
         resp::spawn_housekeeping(&runtime, &self.shared);
         self.runtime = Some(runtime);
         Ok(())
+    }
+
+    /// Whether this is the process that serves. Elsewhere a lock may be held by a thread that is not there.
+    fn is_here(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// Where HTTP and WebSocket listen.
@@ -147,22 +161,32 @@ impl Server {
     /// # Errors
     /// What the system said of a file; the secrets are then as they were.
     pub fn reload_secrets(&self) -> std::io::Result<()> {
-        self.shared.secrets.reload()
+        match self.is_here() {
+            true => self.shared.secrets.reload(),
+            false => Ok(()),
+        }
     }
 
     /// Stops listening, and asks every connection to end after what it is doing.
     pub fn begin_shutdown(&self) {
-        self.shared.begin_shutdown();
+        if self.is_here() {
+            self.shared.begin_shutdown();
+        }
     }
 
     /// Whether a shutdown was asked for, by [`Server::begin_shutdown`] or by a client.
     pub fn is_shutting_down(&self) -> bool {
-        self.shared.shutdown.has_begun()
+        !self.is_here() || self.shared.shutdown.has_begun()
+    }
+
+    /// Whether a client asked for a shutdown after which nothing is saved.
+    pub fn saves_nothing(&self) -> bool {
+        self.shared.shutdown.saves_nothing()
     }
 
     /// Waits until a shutdown is asked for, at most so long; returns whether it was.
     pub fn wait_for_shutdown(&self, timeout: Duration) -> bool {
-        self.shared.shutdown.wait_for_begin(timeout)
+        !self.is_here() || self.shared.shutdown.wait_for_begin(timeout)
     }
 
     /// Waits for connections to end, at most so long, and then ends what is left; returns whether all had ended.
@@ -171,6 +195,11 @@ impl Server {
     }
 
     fn stop(&mut self, timeout: Duration) -> bool {
+        if !self.is_here() {
+            // Its descriptors are closed, and their numbers may be others' by now.
+            std::mem::forget((self.runtime.take(), std::mem::take(&mut self.listeners)));
+            return true;
+        }
         let Some(runtime) = self.runtime.take() else {
             return true;
         };

@@ -249,7 +249,7 @@ pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
     match call.word(2).as_str() {
         "no" => call.out.ok(),
         "yes" | "sync" => return Err(UNSUPPORTED),
-        _ => return Err(SYNTAX),
+        _ => return Err(fixed("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
     }
     Ok(())
 }
