@@ -31,6 +31,8 @@ use listen::{Door, bind};
 pub use config::{Config, Limits, Tsv};
 pub(crate) use connections::ConnectionGuard;
 pub use listen::StartError;
+#[cfg(fuzzing)]
+pub use resp::{RespCommands, RespEnd, RespProbe, resp_commands, resp_keys_ahead};
 pub use secrets::Secrets;
 pub(crate) use shared::Shared;
 

@@ -20,6 +20,8 @@ mod monitors;
 mod notifications;
 mod number;
 mod parser;
+#[cfg(fuzzing)]
+mod probe;
 mod pubsub;
 mod rdb;
 mod reply;
@@ -49,6 +51,8 @@ use settings::Settings;
 use slowlog::{Latency, SlowLog};
 
 pub(crate) use connection::serve;
+#[cfg(fuzzing)]
+pub use probe::{RespCommands, RespEnd, RespProbe, resp_commands, resp_keys_ahead};
 pub(crate) use table::document;
 
 /// What the connections of the Redis protocol share.

@@ -497,7 +497,7 @@ mod tests {
                 let (_, ended) = commands(bytes, cut);
                 assert_eq!(
                     ended,
-                    Some(Parsed::Broken(error.to_owned())),
+                    Some(Parsed::Broken(error.into())),
                     "{bytes:?} cut at {cut}"
                 );
             }

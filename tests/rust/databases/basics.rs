@@ -185,8 +185,11 @@ fn a_write_into_a_large_value_copies_nothing_else() {
     let copied = || store.stats().bytes_copied;
     let before = copied();
     for at in 0..1_000 {
-        let write = |_: Option<_>| Ok((Change::Write(at * 8_000, b"bits"[..].into()), ()));
-        databases.modify_up_to(0, b"key", 0, None, write).unwrap();
+        databases
+            .modify_up_to(0, b"key", 0, None, |_| {
+                Ok((Change::Write(at * 8_000, b"bits"[..].into()), ()))
+            })
+            .unwrap();
     }
     assert!(copied() - before <= 4_000, "{}", copied() - before);
 }

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 use crate::engine::{Change, Ttl};
 use crate::server::resp::call::Call;
 use crate::server::resp::expiry::{self, Unit};
-use crate::server::resp::failure::{Failure, SYNTAX, WRONG_TYPE, fixed};
+use crate::server::resp::failure::{Failure, WRONG_TYPE, fixed};
 use crate::server::resp::number::parse_i64;
 
 type Done = Result<(), Failure>;
