@@ -356,7 +356,9 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "CLUSTER HELP": lambda s: Step([], "in kind"),
     "ASKING": lambda s: [],
     "SLAVEOF": lambda s: ["NO", "ONE"],
-    "HELLO": lambda s: Step(s.some([s.random.choice([2, 3, 4, "x"])], ["SETNAME", "me"]), "in kind"),
+    "HELLO": lambda s: Step(
+        s.some([s.random.choice([2, 3, 4, "x"])], ["SETNAME", "me"]), "in kind"
+    ),
     "RESET": lambda s: [],
     "UNSUBSCRIBE": lambda s: s.some(["news"]),
     "PUNSUBSCRIBE": lambda s: s.some(["news*"]),

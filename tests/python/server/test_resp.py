@@ -424,7 +424,10 @@ def test_there_is_one_user(wire: Wire) -> None:
 
 
 def test_saves_go_to_the_data_folder(store: Store[bytes], tmp_path: Path) -> None:
-    with store.serve(http=None, data_dir=tmp_path) as server, Client(port=server.resp_port) as client:
+    with (
+        store.serve(http=None, data_dir=tmp_path) as server,
+        Client(port=server.resp_port) as client,
+    ):
         client.flushall()
         client.set("a", "1")
         client.set("b", "2", ex=1000)
@@ -491,7 +494,9 @@ def test_the_average_of_deadlines_is_told(client: Client) -> None:
     assert 1_900_000 < told["avg_ttl"] <= 2_000_000
 
 
-def test_a_deadline_that_has_passed_is_told_as_it_is_written(client: Client, server: Server) -> None:
+def test_a_deadline_that_has_passed_is_told_as_it_is_written(
+    client: Client, server: Server
+) -> None:
     client.config_set("notify-keyspace-events", "EAn")
     assert server.resp_port
     try:

@@ -174,9 +174,7 @@ def run(ours: int, theirs: int, seed: int, resp3: bool, steps: int) -> Pair:
     return pair
 
 
-def test_requests_that_are_cut_or_wrong_get_the_same_bytes(
-    atbr_port: int, redis_port: int
-) -> None:
+def test_requests_that_are_cut_or_wrong_get_the_same_bytes(atbr_port: int, redis_port: int) -> None:
     quits = encode("QUIT")
     for request in WRONG_REQUESTS:
         replies = []

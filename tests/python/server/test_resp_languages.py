@@ -1,4 +1,4 @@
-"""Clients of other languages (tests/clients) connect, pipeline, transact and subscribe, in both versions of the protocol."""
+"""Clients of other languages (tests/clients) connect, pipeline, transact and subscribe, in both protocol versions."""
 
 from __future__ import annotations
 

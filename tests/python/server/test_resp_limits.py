@@ -87,7 +87,9 @@ def test_a_connection_that_is_cut_in_a_frame_has_done_what_came_before_it(
     assert client.info("clients")["client_buffers"] < 100_000
 
 
-@pytest.mark.parametrize("before", [[], [["MULTI"], ["SET", "a", 1], ["WATCH", "b"]], [["SUBSCRIBE", "c"]]])
+@pytest.mark.parametrize(
+    "before", [[], [["MULTI"], ["SET", "a", 1], ["WATCH", "b"]], [["SUBSCRIBE", "c"]]]
+)
 def test_a_panic_ends_its_connection_alone(
     before: list[list[bytes | str | int]], server: Server, client: Client
 ) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import pytest
 from command_line import Serve, fetch
+from resp_wire import Wire
 
 from atbr import Store
 from atbr.server import Server
@@ -301,7 +302,7 @@ def test_shutdown_nosave_saves_nothing(tmp_path: Path) -> None:
         with Serve("--save-on-exit", str(saved)) as serve:
             with Wire(serve.port("redis")) as wire:
                 wire.call("SET", "a", 1)
-                wire.call("SET", word or "b", 1, "EX", 1000)
+                wire.call("SET", "b", 1, "EX", 1000)
                 wire.send("SHUTDOWN", *[word] if word else [])
                 assert wire.ends() == b""
             assert serve.wait() == 0

@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
 use atbr::Error;
-use atbr::engine::{Batch, BulkLoad, Change, Filter, Keep, Options, Page, Store, Ttl, Wait, failpoint};
+use atbr::engine::{
+    Batch, BulkLoad, Change, Filter, Keep, Options, Page, Store, Ttl, Wait, failpoint,
+};
 use atbr::files::tsv::{self, LoadOptions};
 
 use crate::{Map, a_part, fail_everywhere, filled, key, nothing_else};
