@@ -50,21 +50,21 @@ LISTENS: list[list[bytes | str | int]] = [
 ]
 """What one of the connections is told before the others begin."""
 ELSEWHERE = {
-    "bgsave": "test_resp::test_saves_go_to_the_data_folder",
+    "bgsave": "test_resp_server::test_saves_go_to_the_data_folder",
     "client|no-touch": "test_resp::test_clients_tell_what_they_are",
     "client|setinfo": "test_resp::test_clients_tell_what_they_are",
     "debug": "test_resp_limits::test_commands_that_take_long_leave_room_for_others",
     "monitor": "test_resp::test_a_monitor_sees_commands_and_no_secret",
     "quit": "test_resp_differential::test_requests_that_are_cut_or_wrong_get_the_same_bytes",
-    "psync": "test_resp::test_nobody_replicates_from_here",
-    "replconf": "test_resp::test_nobody_replicates_from_here",
+    "psync": "test_resp_server::test_nobody_replicates_from_here",
+    "replconf": "test_resp_server::test_nobody_replicates_from_here",
     "shutdown": "test_serve::test_shutdown_nosave_saves_nothing",
-    "sync": "test_resp::test_nobody_replicates_from_here",
+    "sync": "test_resp_server::test_nobody_replicates_from_here",
     # The real server of this version would do it.
-    "acl|deluser": "test_resp::test_there_is_one_user",
-    "acl|getuser": "test_resp::test_there_is_one_user",
-    "acl|list": "test_resp::test_there_is_one_user",
-    "acl|setuser": "test_resp::test_there_is_one_user",
+    "acl|deluser": "test_resp_server::test_there_is_one_user",
+    "acl|getuser": "test_resp_server::test_there_is_one_user",
+    "acl|list": "test_resp_server::test_there_is_one_user",
+    "acl|setuser": "test_resp_server::test_there_is_one_user",
 }
 """Commands that are not sent here, and the tests that send them."""
 
