@@ -135,6 +135,7 @@ class Server:
         threads: int = 0,
         _closed_files: Iterable[Path] = (),
         _start: bool = True,
+        _debug: bool = False,
     ) -> None:
         secrets = [password, token]
         files = [password_file, token_file]
@@ -166,7 +167,7 @@ class Server:
             idle_timeout=idle_timeout,
             stall_timeout=stall_timeout,
             unauthenticated_timeout=unauthenticated_timeout,
-            debug_commands=False,
+            debug_commands=_debug,
         )
         if _start:
             self._serve()

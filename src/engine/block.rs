@@ -41,14 +41,14 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub struct Block(NonNull<Head>);
 
-// SAFETY: shared handles only read; `append` needs the only one.
+// SAFETY: shared handles only read; `write` needs the only one.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
 
 impl Block {
     pub(crate) fn new(key: &[u8], value: &[u8]) -> Result<Block> {
-        Self::with_parts(key, value, &[], key.len() + value.len())
+        Self::with_parts(key, value, (0, &[]), key.len() + value.len())
     }
 
     /// Bytes of a block for a key and a value of so many bytes in all.
@@ -68,15 +68,20 @@ impl Block {
             .ok_or(Error::OutOfMemory)
     }
 
-    /// A block whose value is two parts, with room for `room` bytes in all.
-    fn with_parts(key: &[u8], value: &[u8], tail: &[u8], room: usize) -> Result<Block> {
+    /// A block whose value is followed by zeros and a tail, with room for `room` bytes in all.
+    fn with_parts(
+        key: &[u8],
+        value: &[u8],
+        (zeros, tail): (usize, &[u8]),
+        room: usize,
+    ) -> Result<Block> {
         let (head, memory) = allocate(Self::layout(room)?)?;
         // SAFETY: `head` is fresh memory for a Head and `room` bytes, and the parts are no longer.
         unsafe {
             head.write(Head {
                 references: AtomicUsize::new(1),
                 key_len: key.len() as u32,
-                value_len: (value.len() + tail.len()) as u32,
+                value_len: (value.len() + zeros + tail.len()) as u32,
                 room,
                 memory,
                 readers: AtomicPtr::new(ptr::null_mut()),
@@ -85,7 +90,9 @@ impl Block {
             ptr::copy_nonoverlapping(key.as_ptr(), bytes, key.len());
             let bytes = bytes.add(key.len());
             ptr::copy_nonoverlapping(value.as_ptr(), bytes, value.len());
-            ptr::copy_nonoverlapping(tail.as_ptr(), bytes.add(value.len()), tail.len());
+            let bytes = bytes.add(value.len());
+            ptr::write_bytes(bytes, 0, zeros);
+            ptr::copy_nonoverlapping(tail.as_ptr(), bytes.add(zeros), tail.len());
         }
         Ok(Block(head))
     }
@@ -127,27 +134,47 @@ impl Block {
         self.key().len() + self.value().len()
     }
 
-    /// The room of the block that takes this one's place when so many bytes are appended; None where they fit in place.
-    fn grown(&self, tail: usize) -> Option<usize> {
+    /// The room of the block that takes this one's place when it is written and grows by so many bytes; None where that is done
+    /// in place.
+    fn grown(&self, more: usize) -> Option<usize> {
         let used = self.used();
         let unique = self.head().references.load(Ordering::Acquire) == 1;
-        let fits = unique && used + tail <= self.head().room;
-        (!fits).then(|| (used + tail).max(used + used / 2))
+        match (unique && used + more <= self.head().room, more) {
+            (true, _) => None,
+            (false, 0) => Some(used),
+            (false, _) => Some((used + more).max(used + used / 2)),
+        }
     }
 
-    /// Appends to the value: in place where this is the only handle and there is room; else returns a block
-    /// that takes this one's place, with room to grow by half.
-    pub(crate) fn append(&mut self, tail: &[u8]) -> Result<Option<Block>> {
-        let used = self.used();
-        let Some(room) = self.grown(tail.len()) else {
-            // SAFETY: the only handle, exclusively borrowed, and the bytes fit.
-            unsafe {
-                ptr::copy_nonoverlapping(tail.as_ptr(), self.bytes().add(used), tail.len());
-                self.0.as_mut().value_len += tail.len() as u32;
-            }
-            return Ok(None);
+    /// Writes into the value, which grows by zeros and by what lies beyond its end: in place where this is the only handle and
+    /// there is room; else returns a block that takes this one's place, with room to grow by half.
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) -> Result<Option<Block>> {
+        let (key_len, len) = (self.key().len(), self.value().len());
+        let zeros = at.saturating_sub(len);
+        let more = (at + bytes.len()).saturating_sub(len);
+        let (over, tail) = bytes.split_at(bytes.len() - (more - zeros));
+        let mut fresh = match self.grown(more) {
+            None => None,
+            Some(room) => Some(Self::with_parts(
+                self.key(),
+                self.value(),
+                (zeros, tail),
+                room,
+            )?),
         };
-        Self::with_parts(self.key(), self.value(), tail, room).map(Some)
+        let in_place = fresh.is_none();
+        let block = fresh.as_mut().unwrap_or(self);
+        // SAFETY: the only handle, exclusively borrowed, and the bytes fit.
+        unsafe {
+            let value = block.bytes().add(key_len);
+            ptr::copy_nonoverlapping(over.as_ptr(), value.add(at.min(len)), over.len());
+            if in_place {
+                ptr::write_bytes(value.add(len), 0, zeros);
+                ptr::copy_nonoverlapping(tail.as_ptr(), value.add(len + zeros), tail.len());
+                block.0.as_mut().value_len = (len + more) as u32;
+            }
+        }
+        Ok(fresh)
     }
 
     /// Drops the handle of a record that dies. Where readers have handles, the block counts in `bounds` until the last one goes.
@@ -185,10 +212,11 @@ impl<'a> BorrowedBlock<'a> {
         ManuallyDrop::into_inner(self.0)
     }
 
-    /// Bytes of the value in the block that is made where so many are appended; 0 where they fit in place.
-    pub(crate) fn room_to_append(&self, tail: usize) -> usize {
+    /// Bytes of the value in the block that is made where the value is written and grows by so many; 0 where that is done in
+    /// place.
+    pub(crate) fn room_to_grow(&self, more: usize) -> usize {
         let key_len = self.key().len();
-        self.0.grown(tail).map_or(0, |room| room - key_len)
+        self.0.grown(more).map_or(0, |room| room - key_len)
     }
 
     /// The key.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::events::{Classes, Event, Notification, Notifier};
+use super::fork::{self, AcrossForks};
 use super::held::{Held, Wanted};
 use super::room::{Kept, Room};
 use super::scan::{Filter, Page};
@@ -48,15 +49,46 @@ pub struct Databases {
     /// Counts the changes of `order`.
     generation: AtomicU64,
     notifier: Arc<Notifier>,
-    /// Held by who makes a store, swaps two, or changes what is notified.
-    changes: Mutex<()>,
-    taking: Mutex<Taking>,
+    locks: Arc<Locks>,
 }
 
-/// Events that were taken out of their shards, and are not handed out yet.
-#[derive(Default)]
-struct Taking {
-    events: Vec<Notification>,
+/// What is locked before shards are. Forks hold it as they hold these.
+struct Locks {
+    /// Held by who makes a store, swaps two, or changes what is notified.
+    changes: Mutex<()>,
+    /// Events that were taken out of their shards, and are not handed out yet.
+    taking: Mutex<Vec<Notification>>,
+    notifier: Arc<Notifier>,
+}
+
+impl AcrossForks for Locks {
+    fn lock(&self) {
+        std::mem::forget(lock_mutex(&self.changes));
+        std::mem::forget(lock_mutex(&self.taking));
+    }
+
+    unsafe fn unlock(&self, in_child: bool) {
+        if in_child {
+            // Who would take events, or be woken for them, is not there.
+            self.notifier.set_classes(Classes::NONE);
+        }
+        // SAFETY: held since `lock`, by the caller.
+        unsafe {
+            self.taking.force_unlock();
+            self.changes.force_unlock();
+        }
+    }
+}
+
+impl Drop for Databases {
+    fn drop(&mut self) {
+        // Stores that go on are not to queue what nobody takes. Taking a notifier away needs no memory.
+        if self.notifies() != Classes::NONE {
+            let _ = self.set_notify(Classes::NONE);
+        }
+        let locks: Arc<dyn AcrossForks> = Arc::clone(&self.locks) as _;
+        fork::let_go(&locks);
+    }
 }
 
 /// The bits of a database in an order.
@@ -82,14 +114,20 @@ impl Databases {
             return Err(Error::Closed);
         }
         let order = (0..COUNT as u64).fold(0, |order, db| order | db << (db * u64::from(BITS)));
+        let notifier = Arc::<Notifier>::default();
+        let locks = Arc::new(Locks {
+            changes: Mutex::new(()),
+            taking: Mutex::default(),
+            notifier: Arc::clone(&notifier),
+        });
+        fork::hold(Arc::clone(&locks) as _)?;
         let databases = Databases {
             zero: Arc::clone(&zero),
             stores: [const { OnceLock::new() }; COUNT],
             order: AtomicU64::new(order),
             generation: AtomicU64::new(0),
-            notifier: Arc::default(),
-            changes: Mutex::new(()),
-            taking: Mutex::default(),
+            notifier,
+            locks,
         };
         // It is empty.
         let _ = databases.stores[0].set(zero);
@@ -142,7 +180,7 @@ impl Databases {
     fn made_in(&self, place: usize) -> Result<&Arc<Store>> {
         match self.stores[place].get() {
             Some(store) => Ok(store),
-            None => self.make(place, &lock_mutex(&self.changes)),
+            None => self.make(place, &lock_mutex(&self.locks.changes)),
         }
     }
 
@@ -217,7 +255,7 @@ impl Databases {
     /// # Errors
     /// [`Error::NoSuchDatabase`], [`Error::OutOfMemory`].
     pub fn swap(&self, a: u8, b: u8) -> Result<()> {
-        let _changes = lock_mutex(&self.changes);
+        let _changes = lock_mutex(&self.locks.changes);
         let places = (self.place(a)?, self.place(b)?);
         if a == b {
             return Ok(());
@@ -242,8 +280,8 @@ impl Databases {
             return Err(Error::NotLocked);
         };
         held.exchange_watches(store_a, store_b)?;
-        held.renumber(store_a, b)?;
-        held.renumber(store_b, a)?;
+        held.renumber(store_a, &self.notifier, b)?;
+        held.renumber(store_b, &self.notifier, a)?;
         let (shift_a, shift_b) = (u32::from(a) * BITS, u32::from(b) * BITS);
         let change = (place_a ^ place_b) as u64;
         self.order
@@ -321,6 +359,27 @@ impl Databases {
         }
     }
 
+    /// As [`Databases::with_room_and_locked`], with all shards of all databases that were ever written locked, and none made
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`Databases::with_room_and_locked`].
+    pub fn with_everything_locked<K: AsRef<[u8]>, R>(
+        &self,
+        room: Room,
+        keys: &[(u8, K)],
+        f: impl FnOnce(&mut LockedDatabases<'_>) -> Result<R>,
+    ) -> Result<R> {
+        // Those that are missing are made before, as none can be from here on.
+        keys.iter()
+            .try_for_each(|(db, _)| self.made(*db).map(drop))?;
+        let _changes = lock_mutex(&self.locks.changes);
+        let mut dbs = [0; COUNT];
+        let written = dbs.iter_mut().zip(self.written());
+        let written = written.map(|(place, db)| *place = db).count();
+        self.with_room_and_locked(room, &dbs[..written], keys, f)
+    }
+
     /// Has `dirty` set when the key is changed, by whomever: written, deleted, expired, evicted, cleared, loaded, exchanged. The watch
     /// ends when what is returned is dropped.
     ///
@@ -351,7 +410,7 @@ impl Databases {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn set_notify(&self, classes: Classes) -> Result<()> {
-        let _changes = lock_mutex(&self.changes);
+        let _changes = lock_mutex(&self.locks.changes);
         self.notifier.set_classes(classes);
         for (place, store) in self.stores.iter().enumerate() {
             if let Some(store) = store.get() {
@@ -359,7 +418,7 @@ impl Databases {
             }
         }
         if classes == Classes::NONE {
-            lock_mutex(&self.taking).events = Vec::new();
+            *lock_mutex(&self.locks.taking) = Vec::new();
         }
         Ok(())
     }
@@ -373,7 +432,7 @@ impl Databases {
         for cell in store.cells() {
             let mut shard = cell.lock.write();
             // Asked under the lock, without which no number changes.
-            shard.notify(on.then(|| (&self.notifier, self.db_of(place))))?;
+            shard.notify(&self.notifier, on.then(|| self.db_of(place)))?;
         }
         Ok(())
     }
@@ -394,12 +453,11 @@ impl Databases {
     /// # Errors
     /// [`Error::OutOfMemory`]; events wait on then.
     pub fn take_events(&self, out: &mut Vec<Notification>) -> Result<()> {
-        let mut taking = lock_mutex(&self.taking);
-        let events = &mut taking.events;
+        let events = &mut *lock_mutex(&self.locks.taking);
         if let Some(end) = self.notifier.begin_taking() {
             for store in self.stores.iter().filter_map(OnceLock::get) {
                 for cell in store.cells() {
-                    cell.lock.write().take_events(events)?;
+                    cell.lock.write().take_events(&self.notifier, events)?;
                 }
             }
             events.sort_unstable_by_key(|event| event.stamp);
@@ -541,6 +599,10 @@ impl<'d> LockedDatabases<'d> {
             .ok_or(Error::NotLocked)
     }
 
+    pub(super) fn parts(&mut self) -> (&'d Databases, &mut Held<'d>) {
+        (self.databases, &mut self.held)
+    }
+
     /// The entry of a key.
     ///
     /// # Errors
@@ -675,6 +737,22 @@ impl<'d> LockedDatabases<'d> {
         self.held.clear(store)
     }
 
+    /// As [`Databases::set_notify`]; what waits is handed out all the same. Needs [`Databases::with_everything_locked`].
+    ///
+    /// # Errors
+    /// [`Error::NotLocked`], [`Error::OutOfMemory`].
+    pub fn set_notify(&mut self, classes: Classes) -> Result<()> {
+        let databases = self.databases;
+        databases.notifier.set_classes(classes);
+        for (place, store) in databases.stores.iter().enumerate() {
+            if let Some(store) = store.get() {
+                let db = (classes != Classes::NONE).then(|| databases.db_of(place));
+                self.held.notify(store, &databases.notifier, db)?;
+            }
+        }
+        Ok(())
+    }
+
     /// As [`Databases::swap`]. Needs all shards of both.
     ///
     /// # Errors
@@ -688,6 +766,11 @@ impl<'d> LockedDatabases<'d> {
 }
 
 impl Databases {
+    /// Whether their entries or bytes are bounded.
+    pub fn is_bounded(&self) -> bool {
+        self.zero.is_bounded()
+    }
+
     /// The time in milliseconds since 1970, as databases count it: the wall clock of when number 0 was made, and what has passed since.
     pub fn unix_now(&self) -> u64 {
         self.zero.unix_now()

@@ -102,6 +102,31 @@ impl Drop for ForkHook {
     }
 }
 
+/// Locks that are taken before those of stores.
+pub(super) trait AcrossForks: Send + Sync {
+    /// Takes them for the time of a fork.
+    fn lock(&self);
+
+    /// Gives them back.
+    ///
+    /// # Safety
+    /// Taken by this thread, or by the thread that forked this process.
+    unsafe fn unlock(&self, in_child: bool);
+}
+
+static LOCKS: Mutex<Vec<Arc<dyn AcrossForks>>> = Mutex::new(Vec::new());
+
+/// Has locks held over forks, until [`let_go`].
+pub(super) fn hold(locks: Arc<dyn AcrossForks>) -> Result<()> {
+    prepare_for_forks();
+    try_push(&mut lock_mutex(&LOCKS), locks)
+}
+
+pub(super) fn let_go(locks: &Arc<dyn AcrossForks>) {
+    let mut all = lock_mutex(&LOCKS);
+    all.retain(|other| !Arc::ptr_eq(other, locks));
+}
+
 /// A registered store that does not go while this is held.
 pub(crate) struct Pinned(*const Inner);
 
@@ -132,6 +157,9 @@ pub(crate) fn pin(number: usize) -> Option<Pinned> {
 extern "C" fn prepare() {
     sweeper::stop_over_fork();
     std::mem::forget(lock_mutex(&HOOKS));
+    let locks = lock_mutex(&LOCKS);
+    locks.iter().for_each(|locks| locks.lock());
+    std::mem::forget(locks);
     let stores = lock_mutex(&STORES);
     for entry in stores.iter() {
         // SAFETY: registered stores are alive while the registry is locked.
@@ -173,6 +201,10 @@ fn release(child: bool) {
     // SAFETY: locked by `prepare`.
     unsafe {
         STORES.force_unlock();
+        for locks in &*LOCKS.data_ptr() {
+            locks.unlock(child);
+        }
+        LOCKS.force_unlock();
         HOOKS.force_unlock();
         sweeper::release_after_fork();
     }

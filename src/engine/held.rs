@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLockWriteGuard;
 
 use super::cell::Due;
-use super::events::Event;
+use super::events::{Event, Notifier};
 #[cfg(any(test, feature = "failpoints"))]
 use super::record::Kind;
 use super::room::{Reserved, room_for};
 use super::scan::{Filter, Page, random_key};
 use super::shard::{Change, Context, Entry, Made, Shard, Spared};
+use super::stats::Stats;
 use super::store::Store;
 use super::table::{Sparse, try_reserve};
 use super::ttl::Ttl;
@@ -142,6 +143,15 @@ impl<'s> Held<'s> {
 
     /// The shard of a store, where it is held.
     fn shard(&mut self, store: &Store, shard: u32) -> Result<&mut Guard<'s>> {
+        let guard = self.shard_as_it_is(store, shard)?;
+        if guard.is_broken() {
+            return Err(Error::Broken);
+        }
+        Ok(guard)
+    }
+
+    /// As [`Held::shard`], broken or not.
+    fn shard_as_it_is(&mut self, store: &Store, shard: u32) -> Result<&mut Guard<'s>> {
         let name = Name {
             store: store.serial(),
             shard,
@@ -153,9 +163,6 @@ impl<'s> Held<'s> {
                 &mut self.others[at.map_err(|_| Error::NotLocked)?]
             }
         };
-        if held.guard.is_broken() {
-            return Err(Error::Broken);
-        }
         Ok(&mut held.guard)
     }
 
@@ -409,11 +416,39 @@ impl<'s> Held<'s> {
     }
 
     /// Events are of this database from now on.
-    pub(super) fn renumber(&mut self, store: &Store, db: u8) -> Result<()> {
+    pub(super) fn renumber(
+        &mut self,
+        store: &Store,
+        notifier: &Arc<Notifier>,
+        db: u8,
+    ) -> Result<()> {
         for number in 0..store.cells().len() as u32 {
-            self.shard(store, number)?.renumber(db);
+            self.shard(store, number)?.renumber(notifier, db);
         }
         Ok(())
+    }
+
+    /// As [`Shard::notify`], of a store of which all shards are held.
+    pub(super) fn notify(
+        &mut self,
+        store: &Store,
+        notifier: &Arc<Notifier>,
+        db: Option<u8>,
+    ) -> Result<()> {
+        let mut shards = 0..store.cells().len() as u32;
+        shards.try_for_each(|number| self.shard_as_it_is(store, number)?.notify(notifier, db))
+    }
+
+    /// Figures of a store of which all shards are held.
+    pub(super) fn stats(&mut self, store: &Store) -> Result<Stats> {
+        let mut outcome = Ok(());
+        let stats = store.stats_by(
+            |number, see| match self.shard_as_it_is(store, number as u32) {
+                Ok(shard) => see(shard),
+                Err(error) => outcome = Err(error),
+            },
+        );
+        outcome.map(|()| stats)
     }
 
     pub(super) fn tell(&mut self, store: &Store, key: &[u8], event: Event) -> Result<()> {

@@ -58,7 +58,7 @@ impl Store {
                 if old > SMALL_VALUE_LEN && wait == Wait::Try {
                     return Err(Error::WouldBlock);
                 }
-                needed = entry.map_or(0, |e| e.value.room_to_append(tail.len()));
+                needed = entry.map_or(0, |e| e.value.room_to_write(old + tail.len()));
                 // What it takes is known only now.
                 let fits = needed <= room || !self.is_bounded_in_bytes();
                 let change = if fits {

@@ -209,11 +209,12 @@ impl<'a> ValueRef<'a> {
         }
     }
 
-    /// Bytes of the value for which there has to be memory so that `tail` bytes can be appended.
-    pub(crate) fn room_to_append(&self, tail: usize) -> usize {
+    /// Bytes of the value for which there has to be memory so that it can be written up to `end`.
+    pub(crate) fn room_to_write(&self, end: usize) -> usize {
+        let len = self.len();
         match self {
-            ValueRef::Inline(value) => value.len() + tail,
-            ValueRef::Shared(block) => block.room_to_append(tail),
+            ValueRef::Inline(_) => len.max(end),
+            ValueRef::Shared(block) => block.room_to_grow(end.saturating_sub(len)),
         }
     }
 

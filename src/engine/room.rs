@@ -386,7 +386,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::{Clock, Limits, ManualClock, OnFull, Options, Ttl};
+    use crate::engine::{Change, Clock, Limits, ManualClock, OnFull, Options, Ttl};
 
     fn check(store: &Store) {
         let (mut entries, mut bytes) = (0, size_of_val(store.cells()));
@@ -426,7 +426,17 @@ mod tests {
                 0..=99 => store.set(&key, &value, Wait::Block).map(drop),
                 100..=139 => store.get(&key).map(drop),
                 140..=159 => store.delete(&key, Wait::Block).map(drop),
-                160..=179 => store.append(&key, &value, Wait::Block).map(drop),
+                160..=169 => store.append(&key, &value, Wait::Block).map(drop),
+                170..=179 => {
+                    let at = usize::from(len) / 16;
+                    let end = at + value.len();
+                    let needed = store.with_entry(&key, |entry| {
+                        entry.map_or(end, |entry| entry.value.room_to_write(end))
+                    });
+                    store.modify_up_to(&key, needed.unwrap(), Wait::Block, |_| {
+                        Ok((Change::Write(at, value.as_slice().into()), ()))
+                    })
+                }
                 180..=209 => {
                     let ttl = Ttl::Millis(1 + u64::from(len));
                     store.set_with(&key, &value, ttl, Wait::Block).map(drop)

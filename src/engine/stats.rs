@@ -4,8 +4,10 @@ use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
 use super::cell::Cell;
-use super::databases::Databases;
+use super::databases::{Databases, LockedDatabases};
+use super::shard::Shard;
 use super::store::Store;
+use super::table::Sparse;
 
 /// Figures of a store, each of some moment of the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,6 +28,8 @@ pub struct Stats {
     pub expiry_bytes: u64,
     /// Entries that expire, or have expired and are not yet taken out.
     pub expiring: u64,
+    /// Milliseconds until these expire, on average; 0 where that is over or there are none.
+    pub time_left: u64,
     /// Entries taken out because they had expired, since the store was made.
     pub expirations: u64,
     /// Of these, entries that found no room in the queue of [`Store::take_expired`].
@@ -68,6 +72,14 @@ impl Store {
 
     /// Figures of the store. O(shards + sub-tables); locks one shard at a time.
     pub fn stats(&self) -> Stats {
+        self.stats_by(|shard, see| see(&self.cells()[shard].lock.read()))
+    }
+
+    /// As [`Store::stats`]; `look` shows a shard by its number.
+    pub(super) fn stats_by(
+        &self,
+        mut look: impl FnMut(usize, &mut dyn FnMut(&Shard<Sparse>)),
+    ) -> Stats {
         let mut stats = Stats {
             shards: self.cells().len() as u64,
             bytes_allocated: (self.cx().pool.bytes() + size_of_val(self.cells())) as u64,
@@ -75,36 +87,41 @@ impl Store {
         };
         stats.expiry_bytes = self.cx().expired.bytes() as u64;
         stats.expirations_lost = self.cx().expired.lost();
-        let (mut buckets, mut lookups) = (0, 0);
-        for cell in self.cells() {
+        let (mut buckets, mut lookups, mut deadlines) = (0, 0, 0);
+        for (number, cell) in self.cells().iter().enumerate() {
             stats.attached += cell.attached.load(Ordering::Relaxed);
             stats.detached += cell.detached.load(Ordering::Relaxed);
             lookups += cell.batched.load(Ordering::Relaxed);
             stats.misses += cell.misses.load(Ordering::Relaxed);
-            let shard = cell.lock.read();
-            if shard.is_broken() {
-                continue;
-            }
-            let work = shard.work();
-            let index_bytes = shard.index().bytes() as u64;
-            stats.expiring += shard.expiring_records();
-            stats.expirations += shard.expirations();
-            stats.evictions += shard.evictions();
-            stats.bytes_allocated += shard.eviction_bytes() as u64;
-            stats.expiry_bytes += shard.wheel_bytes() as u64;
-            stats.entries += shard.len();
-            stats.key_bytes += shard.key_bytes();
-            stats.value_bytes += shard.value_bytes();
-            stats.index_bytes += index_bytes;
-            stats.bytes_allocated += index_bytes + shard.arena().bytes() as u64;
-            stats.dead_bytes += shard.arena().dead_bytes();
-            stats.slots_moved += work.slots_moved;
-            stats.bytes_copied += work.bytes_copied;
-            stats.most_slots_moved = stats.most_slots_moved.max(work.most_slots_moved.into());
-            stats.most_bytes_copied = stats.most_bytes_copied.max(work.most_bytes_copied.into());
-            stats.groups += shard.index().nonempty_groups();
-            buckets += shard.index().buckets();
+            look(number, &mut |shard| {
+                if shard.is_broken() {
+                    return;
+                }
+                let work = shard.work();
+                let index_bytes = shard.index().bytes() as u64;
+                stats.expiring += shard.expiring_records();
+                deadlines += shard.deadlines();
+                stats.expirations += shard.expirations();
+                stats.evictions += shard.evictions();
+                stats.bytes_allocated += shard.eviction_bytes() as u64;
+                stats.expiry_bytes += shard.wheel_bytes() as u64;
+                stats.entries += shard.len();
+                stats.key_bytes += shard.key_bytes();
+                stats.value_bytes += shard.value_bytes();
+                stats.index_bytes += index_bytes;
+                stats.bytes_allocated += index_bytes + shard.arena().bytes() as u64;
+                stats.dead_bytes += shard.arena().dead_bytes();
+                stats.slots_moved += work.slots_moved;
+                stats.bytes_copied += work.bytes_copied;
+                stats.most_slots_moved = stats.most_slots_moved.max(work.most_slots_moved.into());
+                stats.most_bytes_copied =
+                    stats.most_bytes_copied.max(work.most_bytes_copied.into());
+                stats.groups += shard.index().nonempty_groups();
+                buckets += shard.index().buckets();
+            });
         }
+        let average = deadlines.checked_div(stats.expiring.into()).unwrap_or(0) as u64;
+        stats.time_left = average.saturating_sub(self.cx().time.now());
         lookups += stats.attached + stats.detached;
         // Counters of look-ups that go on meanwhile may be read in any order.
         stats.hits = lookups.saturating_sub(stats.misses);
@@ -142,7 +159,10 @@ impl AddAssign for Stats {
         self.index_bytes += other.index_bytes;
         self.dead_bytes += other.dead_bytes;
         self.expiry_bytes += other.expiry_bytes;
-        self.expiring += other.expiring;
+        let sum = |s: &Stats| u128::from(s.time_left) * u128::from(s.expiring);
+        let (both, expiring) = (sum(self) + sum(&other), self.expiring + other.expiring);
+        self.time_left = both.checked_div(expiring.into()).unwrap_or(0) as u64;
+        self.expiring = expiring;
         self.expirations += other.expirations;
         self.expirations_lost += other.expirations_lost;
         self.evictions += other.evictions;
@@ -165,14 +185,19 @@ impl AddAssign for Stats {
 }
 
 impl Databases {
-    /// Figures of all databases together, and the number of entries of each that was ever written. As [`Store::stats`] for each.
-    pub fn stats(&self) -> (Stats, Vec<(u8, u64)>) {
-        let (mut total, mut entries) = (Stats::default(), Vec::new());
+    /// Figures of all databases together, and of each that was ever written. As [`Store::stats`] for each.
+    pub fn stats(&self) -> (Stats, Vec<(u8, Stats)>) {
+        self.stats_by(|store| Some(store.stats()))
+    }
+
+    fn stats_by(&self, mut of: impl FnMut(&Store) -> Option<Stats>) -> (Stats, Vec<(u8, Stats)>) {
+        let (mut total, mut each) = (Stats::default(), Vec::new());
         let mut shared: Option<(u64, u64)> = None;
         for db in self.written() {
-            if let Some(store) = self.get(db) {
-                let stats = store.stats();
-                entries.push((db, stats.entries));
+            if let Some(store) = self.get(db)
+                && let Some(stats) = of(&store)
+            {
+                each.push((db, stats));
                 total += stats;
                 let bounds = store.cx().bounds.as_ref();
                 if let Some(bounds) = bounds.filter(|b| b.bounds_bytes()) {
@@ -185,7 +210,7 @@ impl Databases {
         if let Some((bytes, waiting)) = shared {
             total.bytes_allocated = bytes + waiting;
         }
-        (total, entries)
+        (total, each)
     }
 
     /// Bytes that all databases may take together; None: as many as there are.
@@ -193,5 +218,13 @@ impl Databases {
         self.get(0)
             .map(|store| store.limits().bytes)
             .filter(|&bytes| bytes != 0)
+    }
+}
+
+impl LockedDatabases<'_> {
+    /// As [`Databases::stats`], of those databases of which all shards are locked.
+    pub fn stats(&mut self) -> (Stats, Vec<(u8, Stats)>) {
+        let (databases, held) = self.parts();
+        databases.stats_by(|store| held.stats(store).ok())
     }
 }

@@ -1,5 +1,6 @@
 //! Any order of writes, loads, clears, compactions and moments leaves arenas, index and time wheels in agreement, byte for byte.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 
 use super::arena::Arena;
 use super::hash::{Hasher, HasherKind, Placer};
-use super::{BulkLoad, Clock, Keep, ManualClock, Options, Popped, Store, Ttl, Wait};
+use super::{BulkLoad, Change, Clock, Keep, ManualClock, Options, Popped, Store, Ttl, Wait};
 
 /// Values and deadlines; 0: none.
 type Entry = (Vec<u8>, u64);
@@ -24,6 +25,8 @@ enum Op {
     Wait(u64),
     Expire,
     Append(u16, usize),
+    /// At this place.
+    Write(u16, usize, usize),
     Delete(u16),
     SetMany(u16, u16, usize),
     DeleteMany(u16, u16),
@@ -56,6 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (1u64..20_000).prop_map(Op::Wait),
         3 => Just(Op::Expire),
         10 => (key(), len()).prop_map(|(k, l)| Op::Append(k, l)),
+        10 => (key(), len(), len()).prop_map(|(k, at, l)| Op::Write(k, at, l)),
         20 => key().prop_map(Op::Delete),
         10 => (key(), 1u16..400, 0usize..300).prop_map(|(k, n, l)| Op::SetMany(k, n, l)),
         10 => (key(), 1u16..600).prop_map(|(k, n)| Op::DeleteMany(k, n)),
@@ -94,6 +98,9 @@ fn check(store: &Store, map: &Map, clock: &ManualClock) {
         entries += indexed.len();
         let records = with_deadlines(shard.arena(), &indexed);
         assert_eq!(records, shard.expiring_records());
+        let deadline = |offset: &u32| u128::from(shard.arena().record(*offset).expiry.deadline);
+        let deadlines: u128 = indexed.iter().map(deadline).sum();
+        assert_eq!(deadlines, shard.deadlines());
         expiring += records;
         // Entries that stand for nothing are no more than the others, and a third while a fresh wheel takes over.
         let most = 2 * records * 4 / 3 + 200;
@@ -101,7 +108,9 @@ fn check(store: &Store, map: &Map, clock: &ManualClock) {
     }
     assert_eq!(store.stats().expiring, expiring);
     let deadlines = map.values().filter(|(_, deadline)| *deadline != 0);
-    assert_eq!(deadlines.count() as u64, expiring);
+    assert_eq!(deadlines.clone().count() as u64, expiring);
+    let average = deadlines.map(|(_, deadline)| deadline).sum::<u64>() / expiring.max(1);
+    assert_eq!(store.stats().time_left, average.saturating_sub(now));
     assert_eq!(entries, map.len());
     assert_eq!(store.len(), map.len());
     let stats = store.stats();
@@ -185,6 +194,19 @@ fn run(ops: Vec<Op>, shard_bits: u32) {
                 let (mut value, deadline) =
                     live(&map, &key(k), &clock).cloned().unwrap_or_default();
                 value.extend(tail);
+                map.insert(key(k), (value, deadline));
+            }
+            Op::Write(k, at, len) => {
+                let part = value(step, len);
+                store
+                    .modify(&key(k), Wait::Block, |_| {
+                        Ok((Change::Write(at, Cow::Borrowed(&part)), ()))
+                    })
+                    .unwrap();
+                let (mut value, deadline) =
+                    live(&map, &key(k), &clock).cloned().unwrap_or_default();
+                value.resize(value.len().max(at + len), 0);
+                value[at..at + len].copy_from_slice(&part);
                 map.insert(key(k), (value, deadline));
             }
             Op::Delete(k) => {

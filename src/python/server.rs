@@ -259,6 +259,14 @@ impl PyServer {
         })
     }
 
+    /// Whether what is served may be saved at the end: not once a client has said SHUTDOWN NOSAVE.
+    #[getter]
+    fn saves(&self, py: Python<'_>) -> bool {
+        gil::detach(py, || {
+            self.with_running(|server| !server.saves_nothing()) == Some(true)
+        })
+    }
+
     /// A handle on a database, made if it is not there yet, with the types of the handle that is served.
     fn db(&self, py: Python<'_>, number: u8) -> PyResult<PyStore> {
         if number >= Databases::COUNT {

@@ -36,6 +36,8 @@ pub use http::Probe;
 pub use config::{Config, Limits, Tsv};
 pub(crate) use connections::ConnectionGuard;
 pub use listen::StartError;
+#[cfg(fuzzing)]
+pub use resp::{RespCommands, RespEnd, RespProbe, resp_commands, resp_keys_ahead};
 pub use secrets::Secrets;
 pub(crate) use shared::Shared;
 pub use tls::{TlsError, TlsFiles};
@@ -46,6 +48,8 @@ pub fn commands_document() -> String {
 }
 
 /// A running server: two listeners and a runtime of its own, whose threads are called `atbr-server`. Dropping it stops it.
+///
+/// In the child of a fork it has ended: its descriptors are closed, its threads are not there, and nothing waits for them.
 pub struct Server {
     shared: Arc<Shared>,
     /// Bound, and not yet answered on.
@@ -55,6 +59,8 @@ pub struct Server {
     _fork: ForkHook,
     http: Option<SocketAddr>,
     resp: Option<SocketAddr>,
+    /// The process that serves.
+    process: u32,
 }
 
 impl Server {
@@ -108,6 +114,7 @@ impl Server {
             runtime: None,
             http,
             resp,
+            process: std::process::id(),
         })
     }
 
@@ -116,6 +123,10 @@ impl Server {
     /// # Errors
     /// [`StartError::Runtime`].
     pub fn serve(&mut self) -> Result<(), StartError> {
+        if !self.is_here() {
+            let why = "this process was forked from the one that serves";
+            return Err(StartError::Runtime(std::io::Error::other(why)));
+        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(self.shared.config.threads())
             .thread_name("atbr-server")
@@ -131,6 +142,11 @@ impl Server {
         resp::spawn_housekeeping(&runtime, &self.shared);
         self.runtime = Some(runtime);
         Ok(())
+    }
+
+    /// Whether this is the process that serves. Elsewhere a lock may be held by a thread that is not there.
+    fn is_here(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// Where HTTP and WebSocket listen.
@@ -153,6 +169,9 @@ impl Server {
     /// # Errors
     /// What is wrong with a file; all is then as it was.
     pub fn reload_secrets(&self) -> std::io::Result<()> {
+        if !self.is_here() {
+            return Ok(());
+        }
         let Some(tls) = &self.shared.tls else {
             return self.shared.secrets.reload();
         };
@@ -164,17 +183,24 @@ impl Server {
 
     /// Stops listening, and asks every connection to end after what it is doing.
     pub fn begin_shutdown(&self) {
-        self.shared.begin_shutdown();
+        if self.is_here() {
+            self.shared.begin_shutdown();
+        }
     }
 
     /// Whether a shutdown was asked for, by [`Server::begin_shutdown`] or by a client.
     pub fn is_shutting_down(&self) -> bool {
-        self.shared.shutdown.has_begun()
+        !self.is_here() || self.shared.shutdown.has_begun()
+    }
+
+    /// Whether a client asked for a shutdown after which nothing is saved.
+    pub fn saves_nothing(&self) -> bool {
+        self.shared.shutdown.saves_nothing()
     }
 
     /// Waits until a shutdown is asked for, at most so long; returns whether it was.
     pub fn wait_for_shutdown(&self, timeout: Duration) -> bool {
-        self.shared.shutdown.wait_for_begin(timeout)
+        !self.is_here() || self.shared.shutdown.wait_for_begin(timeout)
     }
 
     /// Waits for connections to end, at most so long, and then ends what is left; returns whether all had ended.
@@ -183,6 +209,11 @@ impl Server {
     }
 
     fn stop(&mut self, timeout: Duration) -> bool {
+        if !self.is_here() {
+            // Its descriptors are closed, and their numbers may be others' by now.
+            std::mem::forget((self.runtime.take(), std::mem::take(&mut self.listeners)));
+            return true;
+        }
         let Some(runtime) = self.runtime.take() else {
             return true;
         };

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     begun: AtomicBool,
+    /// A client asked for it, and for nothing to be saved.
+    saves_nothing: AtomicBool,
     sender: watch::Sender<bool>,
     waiting: Mutex<()>,
     news: Condvar,
@@ -22,6 +24,7 @@ impl Default for Shutdown {
     fn default() -> Self {
         Shutdown {
             begun: AtomicBool::new(false),
+            saves_nothing: AtomicBool::new(false),
             sender: watch::Sender::new(false),
             waiting: Mutex::new(()),
             news: Condvar::new(),
@@ -35,6 +38,15 @@ impl Shutdown {
         self.sender.send_replace(true);
         let _waiting = self.waiting.lock();
         self.news.notify_all();
+    }
+
+    /// From now on nothing is saved when the server ends.
+    pub(crate) fn save_nothing(&self) {
+        self.saves_nothing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn saves_nothing(&self) -> bool {
+        self.saves_nothing.load(Ordering::SeqCst)
     }
 
     #[inline]

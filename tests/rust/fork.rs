@@ -25,7 +25,7 @@ fn store() -> Store {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 5] = [
+const TESTS: [Test; 6] = [
     (
         "children_forked_under_load_read_write_load_and_exit",
         children_forked_under_load_read_write_load_and_exit,
@@ -41,6 +41,10 @@ const TESTS: [Test; 5] = [
     (
         "children_forked_while_keys_of_databases_are_locked_can_use_them",
         databases::children_forked_while_keys_of_databases_are_locked_can_use_them,
+    ),
+    (
+        "children_forked_while_databases_are_made_can_make_them",
+        databases::children_forked_while_databases_are_made_can_make_them,
     ),
     (
         "hooks_are_called_in_children_until_they_are_dropped",

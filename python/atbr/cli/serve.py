@@ -42,9 +42,12 @@ def _serve(options: Namespace, signals: Signals) -> int:
         _core.log("info", f"serving at {_places(server)}")
         _until_told(server, signals)
         _core.log("info", "ending")
+        saves = server._core.saves
         if not server.close(options.drain):
             _core.log("warn", f"connections were cut that had not ended after {options.drain:g} s")
-        if options.save_on_exit is not None:
+        if options.save_on_exit is not None and not saves:
+            _core.log("info", "nothing is saved: a client asked for SHUTDOWN NOSAVE")
+        elif options.save_on_exit is not None:
             _save(server, options.save_on_exit, options)
     _core.log("info", "ended")
     return 0

@@ -305,27 +305,41 @@ impl Arena {
         self.dead_bytes += len as u32;
     }
 
-    /// Appends to the value of a record that is a block; false where it is none.
-    pub(crate) fn append_to_block(
+    /// Writes into a record's value as far as that needs no other record; returns whether it was done, and how many bytes that
+    /// copied. A block's value may grow.
+    pub(crate) fn write(
         &mut self,
         pool: &Pool,
         offset: u32,
-        tail: &[u8],
-    ) -> Result<bool> {
-        let ValueRef::Shared(block) = self.record(offset).value else {
-            return Ok(false);
+        at: usize,
+        bytes: &[u8],
+    ) -> Result<Option<usize>> {
+        let block = match self.record(offset).value {
+            ValueRef::Shared(block) => block,
+            ValueRef::Inline(value) if at + bytes.len() > value.len() => return Ok(None),
+            ValueRef::Inline(value) => {
+                let start = value.as_ptr().addr() - self.at(offset).addr() + at;
+                // SAFETY: bytes of the record's value, exclusively borrowed.
+                unsafe {
+                    let to = self.at(offset).add(start);
+                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+                }
+                return Ok(Some(bytes.len()));
+            }
         };
         // SAFETY: the record's handle is put back below, on every way out.
         let mut block = ManuallyDrop::new(unsafe { block.take() });
         let before = block.allocated() as u64;
-        if let Some(fresh) = block.append(tail)? {
-            self.block_bytes += fresh.allocated() as u64;
-            self.block_bytes -= before;
-            // SAFETY: the record is that of a block, and takes the fresh handle in place of the old one.
-            unsafe { record::replace_block(self.at(offset), fresh) };
-            pool.let_go(ManuallyDrop::into_inner(block));
-        }
-        Ok(true)
+        let Some(fresh) = block.write(at, bytes)? else {
+            return Ok(Some(bytes.len()));
+        };
+        let copied = fresh.value().len();
+        self.block_bytes += fresh.allocated() as u64;
+        self.block_bytes -= before;
+        // SAFETY: the record is that of a block, and takes the fresh handle in place of the old one.
+        unsafe { record::replace_block(self.at(offset), fresh) };
+        pool.let_go(ManuallyDrop::into_inner(block));
+        Ok(Some(copied))
     }
 
     /// Marks a record as dead; a chunk that is all dead goes back to the pool.

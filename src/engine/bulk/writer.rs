@@ -88,6 +88,7 @@ impl Stream {
             block_bytes: 0,
             expiring: 0,
             deadline: 0,
+            deadlines: 0,
         },
         chunks: Vec::new(),
     };

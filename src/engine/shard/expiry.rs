@@ -5,6 +5,7 @@
 //! behind; when they outnumber the records, a fresh wheel takes over: every record says which of the two knows of it, so that
 //! each enters the fresh one once.
 
+use super::loading::Gain;
 use super::{ArenaKeys, Context, Shard};
 use crate::Result;
 use crate::engine::arena::Arena;
@@ -31,6 +32,8 @@ pub(super) struct Expiring {
     odd: bool,
     /// Records with a deadline.
     records: u64,
+    /// The sum of their deadlines.
+    deadlines: u128,
     /// Records that no wheel knows of, because there was no memory for an entry.
     unknown: u64,
 }
@@ -105,6 +108,7 @@ impl<T: Table> Shard<T> {
                     before: None,
                     odd: false,
                     records: 0,
+                    deadlines: 0,
                     unknown: 0,
                 })?;
                 Ok(none.insert(expiring))
@@ -144,6 +148,8 @@ impl<T: Table> Shard<T> {
         }
         if let Some(expiring) = &mut self.expiring {
             expiring.records += u64::from(!old.expires());
+            expiring.deadlines += u128::from(armed.expiry.deadline);
+            expiring.deadlines -= u128::from(old.deadline);
             if armed.enters {
                 expiring.wheel.insert(order, armed.expiry.deadline);
             }
@@ -157,26 +163,23 @@ impl<T: Table> Shard<T> {
         }
         if let Some(expiring) = &mut self.expiring {
             expiring.records -= 1;
+            expiring.deadlines -= u128::from(old.deadline);
             if expiring.records == 0 && expiring.entries() > SLACK {
                 self.expiring = None;
             }
         }
     }
 
-    /// Notes that a load has replaced `gone` records with a deadline, and added `sorted` ones (order hash above) with this
-    /// deadline whose records say that the even wheel knows of them. Needs [`Shard::prepare_load`].
-    pub(super) fn enter_loaded(
-        &mut self,
-        cx: &Context,
-        sorted: &[u64],
-        deadline: u64,
-        added: u64,
-        gone: u64,
-    ) {
+    /// Notes that a load has replaced `lost` records, and added `sorted` ones (order hash above), of which those that expire
+    /// have one deadline and say that the even wheel knows of them. Needs [`Shard::prepare_load`].
+    pub(super) fn enter_loaded(&mut self, cx: &Context, sorted: &[u64], gain: Gain, lost: Gain) {
         let Some(expiring) = &mut self.expiring else {
             return;
         };
-        expiring.records = expiring.records + added - gone;
+        let deadline = gain.deadline;
+        let added = u128::from(deadline) * u128::from(gain.expiring);
+        expiring.records = expiring.records + gain.expiring - lost.expiring;
+        expiring.deadlines = expiring.deadlines + added - lost.deadlines;
         if deadline != 0 {
             let wheel = expiring.even(cx.time.now());
             // One entry stands for all records of an order hash.
@@ -448,6 +451,11 @@ impl<T: Table> Shard<T> {
     /// Entries that expire.
     pub(crate) fn expiring_records(&self) -> u64 {
         self.expiring.as_ref().map_or(0, |e| e.records)
+    }
+
+    /// The sum of their deadlines.
+    pub(crate) fn deadlines(&self) -> u128 {
+        self.expiring.as_ref().map_or(0, |e| e.deadlines)
     }
 
     /// Bytes of the time wheel.

@@ -73,7 +73,7 @@ impl<T: Table> Shard<T> {
         self.entries += merged.new;
         self.key_bytes = self.key_bytes + gain.key_bytes - lost.key_bytes;
         self.value_bytes = self.value_bytes + gain.value_bytes - lost.value_bytes;
-        self.enter_loaded(cx, items, gain.deadline, gain.expiring, lost.expiring);
+        self.enter_loaded(cx, items, gain, lost);
         // Their keys were there for the index only.
         self.expirations += gone;
         merged.new += gone;
@@ -137,6 +137,8 @@ pub(crate) struct Gain {
     pub(crate) expiring: u64,
     /// Of the records of a load; 0: none.
     pub(crate) deadline: u64,
+    /// The sum of the deadlines of records that are lost.
+    pub(crate) deadlines: u128,
 }
 
 /// What a merge needs of a shard.
@@ -185,6 +187,7 @@ impl Resolve for MergeContext<'_> {
         let record = self.arena.record(offset);
         let (key_len, value_len) = (record.key.len(), record.value.len());
         self.lost.expiring += u64::from(record.expiry.expires());
+        self.lost.deadlines += u128::from(record.expiry.deadline);
         self.lost.key_bytes += key_len as u64;
         self.lost.value_bytes += value_len as u64;
         self.arena.kill(&self.cx.pool, offset);

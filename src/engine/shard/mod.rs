@@ -53,6 +53,9 @@ pub enum Change<'a> {
     Set(Cow<'a, [u8]>, Ttl),
     /// Appends to the value, as [`Change::Put`] of both.
     Append(&'a [u8]),
+    /// Writes these bytes from a place of the value on, which grows by zeros up to there; the expiry as by [`Change::Put`]. No bytes
+    /// only make the value so long, of which nobody is told. O(bytes written), amortized, where no reader has the value.
+    Write(usize, Cow<'a, [u8]>),
     /// Changes the expiry of what is there.
     Expire(Ttl),
     /// Takes the entry out.

@@ -29,7 +29,8 @@ struct Notifying {
 #[derive(Default)]
 pub(crate) struct Observers {
     watched: Vec<Watched>,
-    notifying: Option<Notifying>,
+    /// One for each notifier; few stores have several.
+    notifying: Vec<Notifying>,
 }
 
 impl Observers {
@@ -44,7 +45,7 @@ impl Observers {
                 }
             }
         }
-        if let Some(notifying) = &mut self.notifying {
+        for notifying in &mut self.notifying {
             notifying.push(key, event);
         }
     }
@@ -98,7 +99,7 @@ impl<T: Table> Shard<T> {
     }
 
     fn drop_idle_observers(&mut self) {
-        let idle = |o: &Observers| o.watched.is_empty() && o.notifying.is_none();
+        let idle = |o: &Observers| o.watched.is_empty() && o.notifying.is_empty();
         if self.observers.as_deref().is_some_and(idle) {
             self.observers = None;
         }
@@ -153,23 +154,25 @@ impl<T: Table> Shard<T> {
         self.drop_idle_observers();
     }
 
-    /// From now on changes are queued for the notifier, or none are.
+    /// From now on changes are queued for the notifier as those of this database, or none are.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    pub(crate) fn notify(&mut self, to: Option<(&Arc<Notifier>, u8)>) -> Result<()> {
-        let Some((notifier, db)) = to else {
+    pub(crate) fn notify(&mut self, notifier: &Arc<Notifier>, db: Option<u8>) -> Result<()> {
+        let Some(db) = db else {
             if let Some(observers) = &mut self.observers {
-                observers.notifying = None;
+                let is_other = |n: &Notifying| !Arc::ptr_eq(&n.notifier, notifier);
+                observers.notifying.retain(is_other);
             }
             self.drop_idle_observers();
             return Ok(());
         };
-        let observers = self.observers()?;
-        match &mut observers.notifying {
+        let all = &mut self.observers()?.notifying;
+        match all.iter_mut().find(|n| Arc::ptr_eq(&n.notifier, notifier)) {
             Some(notifying) => notifying.db = db,
-            none => {
-                *none = Some(Notifying {
+            None => {
+                try_reserve(all, 1)?;
+                all.push(Notifying {
                     notifier: Arc::clone(notifier),
                     db,
                     events: VecDeque::new(),
@@ -179,13 +182,21 @@ impl<T: Table> Shard<T> {
         Ok(())
     }
 
-    /// Moves the events that wait into `out`.
+    fn notifying(&mut self, notifier: &Arc<Notifier>) -> Option<&mut Notifying> {
+        let all = &mut self.observers.as_mut()?.notifying;
+        all.iter_mut().find(|n| Arc::ptr_eq(&n.notifier, notifier))
+    }
+
+    /// Moves the events that wait for a notifier into `out`.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`]; they wait on then.
-    pub(crate) fn take_events(&mut self, out: &mut Vec<Notification>) -> Result<()> {
-        let observers = self.observers.as_mut();
-        let Some(notifying) = observers.and_then(|o| o.notifying.as_mut()) else {
+    pub(crate) fn take_events(
+        &mut self,
+        notifier: &Arc<Notifier>,
+        out: &mut Vec<Notification>,
+    ) -> Result<()> {
+        let Some(notifying) = self.notifying(notifier) else {
             return Ok(());
         };
         try_reserve(out, notifying.events.len())?;
@@ -241,9 +252,8 @@ impl<T: Table> Shard<T> {
     }
 
     /// Events are of this database from now on.
-    pub(crate) fn renumber(&mut self, db: u8) {
-        let observers = self.observers.as_mut();
-        if let Some(notifying) = observers.and_then(|o| o.notifying.as_mut()) {
+    pub(crate) fn renumber(&mut self, notifier: &Arc<Notifier>, db: u8) {
+        if let Some(notifying) = self.notifying(notifier) {
             notifying.db = db;
         }
     }
@@ -276,6 +286,6 @@ impl<T: Table> Shard<T> {
     pub(super) fn notifies(&self) -> bool {
         self.observers
             .as_ref()
-            .is_some_and(|o| o.notifying.is_some())
+            .is_some_and(|o| !o.notifying.is_empty())
     }
 }

@@ -33,7 +33,7 @@ struct Old {
 /// What an event is where the deadline that it sets has passed.
 fn when_over(event: Event) -> Event {
     match event {
-        Event::Set | Event::Expire => Event::Del,
+        Event::Expire => Event::Del,
         other => other,
     }
 }
@@ -45,6 +45,7 @@ impl Change<'_> {
             Change::Keep => Event::Silent,
             Change::Put(_) | Change::Set(..) => Event::Set,
             Change::Append(_) => Event::Append,
+            Change::Write(..) => Event::SetRange,
             Change::Expire(Ttl::Never) => Event::Persist,
             Change::Expire(_) => Event::Expire,
             Change::Delete => Event::Del,
@@ -85,7 +86,7 @@ impl<T: Table> Shard<T> {
         let old = self.old(cx, order, key)?;
         self.change(cx, |shard| {
             if deadline == OVER {
-                shard.remove_old(cx, order, key, &old, when_over(event));
+                shard.set_over(cx, order, key, &old, event);
                 return Ok(());
             }
             let new = New {
@@ -155,6 +156,21 @@ impl<T: Table> Shard<T> {
         }
         self.remove(cx, found);
         told.count(cx, &mut self.expirations);
+    }
+
+    /// Writes a value whose time is over already: what a write leaves that waits until then.
+    fn set_over(&mut self, cx: &Context, order: u32, key: &[u8], old: &Old, event: Event) {
+        if event != Event::Set {
+            return self.remove_old(cx, order, key, old, when_over(event));
+        }
+        self.remove_old(cx, order, key, old, Event::Silent);
+        if !old.live {
+            self.tell(order, key, Event::New);
+        }
+        for event in [Event::Set, Event::Expire, Event::Expired] {
+            self.tell(order, key, event);
+        }
+        self.expirations += 1;
     }
 
     fn put(&mut self, cx: &Context, order: u32, key: &[u8], new: New<'_>, old: &Old) -> Result<()> {
@@ -331,7 +347,11 @@ impl<T: Table> Shard<T> {
         change: Change<'_>,
         old: &Old,
     ) -> Result<()> {
-        let event = event.unwrap_or_else(|| change.event());
+        let event = match &change {
+            Change::Write(_, bytes) if bytes.is_empty() => Event::Silent,
+            change => event.unwrap_or_else(|| change.event()),
+        };
+        let mut padded = Vec::new();
         let (value, ttl) = match &change {
             Change::Keep => return Ok(()),
             Change::Delete => {
@@ -339,7 +359,17 @@ impl<T: Table> Shard<T> {
                 return Ok(());
             }
             Change::Append(tail) if old.live => {
-                return self.append(cx, order, key, tail, old, event);
+                return self.write_at(cx, order, key, (usize::MAX, tail), old, event);
+            }
+            Change::Write(at, bytes) if old.live => {
+                return self.write_at(cx, order, key, (*at, bytes), old, event);
+            }
+            Change::Write(at, bytes) => {
+                limits::check_value(at.saturating_add(bytes.len()))?;
+                try_reserve_exact(&mut padded, at + bytes.len())?;
+                padded.resize(*at, 0);
+                padded.extend_from_slice(bytes);
+                (Some(&padded[..]), None)
             }
             Change::Expire(ttl) => (None, Some(*ttl)),
             Change::Append(tail) => (Some(*tail), None),
@@ -353,7 +383,11 @@ impl<T: Table> Shard<T> {
             ttl => self.deadline(cx, ttl.unwrap_or_default())?,
         };
         match value {
-            _ if deadline == OVER => {
+            Some(_) if deadline == OVER => {
+                self.set_over(cx, order, key, old, event);
+                Ok(())
+            }
+            None if deadline == OVER => {
                 self.remove_old(cx, order, key, old, when_over(event));
                 Ok(())
             }
@@ -371,12 +405,13 @@ impl<T: Table> Shard<T> {
         }
     }
 
-    fn append(
+    /// Writes bytes from a place of a value on, or behind its end where the place is `usize::MAX`.
+    fn write_at(
         &mut self,
         cx: &Context,
         order: u32,
         key: &[u8],
-        tail: &[u8],
+        (at, bytes): (usize, &[u8]),
         old: &Old,
         event: Event,
     ) -> Result<()> {
@@ -385,18 +420,21 @@ impl<T: Table> Shard<T> {
         };
         let value = self.arena.record(found.offset).value;
         let old_len = value.len();
-        limits::check_value(old_len + tail.len())?;
-        if self.arena.append_to_block(&cx.pool, found.offset, tail)? {
-            self.value_bytes += tail.len() as u64;
-            self.work.bytes_copied += tail.len() as u64;
+        let at = if at == usize::MAX { old_len } else { at };
+        let len = old_len.max(at.saturating_add(bytes.len()));
+        limits::check_value(len)?;
+        if let Some(copied) = self.arena.write(&cx.pool, found.offset, at, bytes)? {
+            self.value_bytes += (len - old_len) as u64;
+            self.work.bytes_copied += copied as u64;
             self.tell(order, key, event);
             return Ok(());
         }
         // An inline value is short: at most MAX_INLINE bytes are copied twice.
         let mut joined = Vec::new();
-        try_reserve_exact(&mut joined, old_len + tail.len())?;
+        try_reserve_exact(&mut joined, len)?;
         joined.extend_from_slice(self.arena.record(found.offset).value.as_slice());
-        joined.extend_from_slice(tail);
+        joined.resize(len, 0);
+        joined[at..at + bytes.len()].copy_from_slice(bytes);
         let new = New {
             value: &joined,
             deadline: old.expiry.deadline,

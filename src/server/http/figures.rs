@@ -51,14 +51,14 @@ impl App {
 
     /// The object of `/v1/stats`. Locks each shard for a moment.
     pub(super) fn figures(&self) -> Value {
-        let (total, entries) = self.databases.stats();
+        let (total, each) = self.databases.stats();
         let stats = &self.stats;
         let of = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed)
         };
-        let databases: Vec<_> = entries
+        let databases: Vec<_> = each
             .iter()
-            .map(|(db, entries)| json!({"db": db, "entries": entries}))
+            .map(|(db, of)| json!({"db": db, "entries": of.entries}))
             .collect();
         let latency: Vec<_> = stats
             .latency()
@@ -96,7 +96,7 @@ impl App {
     }
 
     fn metrics(&self) -> String {
-        let (total, entries) = self.databases.stats();
+        let (total, each) = self.databases.stats();
         let stats = &self.stats;
         let of = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed)
@@ -192,8 +192,8 @@ impl App {
             out,
             "# HELP atbr_entries Entries by database.\n# TYPE atbr_entries gauge"
         );
-        for (db, entries) in entries {
-            let _ = writeln!(out, "atbr_entries{{db=\"{db}\"}} {entries}");
+        for (db, of) in each {
+            let _ = writeln!(out, "atbr_entries{{db=\"{db}\"}} {}", of.entries);
         }
         let _ = writeln!(
             out,

@@ -9,7 +9,7 @@ use super::keyspace::Keyspace;
 use super::number::parse_i64;
 use super::parser::Args;
 use super::reply::Replies;
-use super::session::Session;
+use super::session::{Place, Session};
 use crate::engine::{Change, Entry, Kind};
 use crate::server::Shared;
 
@@ -34,6 +34,13 @@ impl<'c> Call<'c, '_> {
     /// Argument `i` in lower case, where it may be a word.
     pub(crate) fn word(&self, i: usize) -> Word {
         Word::of(self.args.at(i))
+    }
+
+    /// To be held while work is done that takes long; asked for before anything is changed.
+    pub(crate) fn place(&mut self, is_heavy: bool) -> Result<Option<Place>, Failure> {
+        // EXEC has one.
+        self.session
+            .take_place(self.shared, is_heavy && !self.in_exec)
     }
 
     /// Counts a look-up of one key.
@@ -142,7 +149,7 @@ impl Word {
     }
 }
 
-/// Runs what may take over a millisecond: other connections of this thread go on elsewhere meanwhile.
+/// Runs what may take over a millisecond, with a place for it: other connections of this thread go on elsewhere meanwhile.
 pub(crate) fn heavy<R>(is_heavy: bool, work: impl FnOnce() -> R) -> R {
     if is_heavy {
         tokio::task::block_in_place(work)

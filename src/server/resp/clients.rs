@@ -1,6 +1,6 @@
 //! Connections as others see them: who they are, what waits for them, and how to end them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -11,10 +11,30 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::server::Limits;
+
 /// Messages that wait for a reader: beyond this it is closed.
 const MOST_OUTBOX: usize = 32 << 20;
-/// Messages that wait for a reader too long: beyond this, for as long as a reader may stall, it is closed.
-pub(crate) const MUCH_OUTBOX: usize = 8 << 20;
+/// As above, for as long as a reader may stall.
+const MUCH_OUTBOX: usize = 8 << 20;
+/// Messages are kept together up to so many bytes, and sent together.
+const CHUNK: usize = 256 << 10;
+
+/// As CONFIG GET tells of them.
+pub(crate) fn output_limits(limits: &Limits) -> String {
+    let seconds = limits.stall_timeout.as_secs();
+    format!("normal 0 0 0 slave 0 0 0 pubsub {MOST_OUTBOX} {MUCH_OUTBOX} {seconds}")
+}
+
+/// Messages that wait for a client.
+#[derive(Default)]
+struct Outbox {
+    /// None is empty.
+    chunks: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Since when there is much, in milliseconds after the server's start.
+    much_since: Option<u64>,
+}
 
 /// State of a client, as bits.
 #[derive(Clone, Copy)]
@@ -62,7 +82,7 @@ pub(crate) struct Client {
     pub(crate) buffered: AtomicUsize,
     pub(crate) unparsed: AtomicUsize,
     pub(crate) unsent: AtomicUsize,
-    outbox: Mutex<Vec<u8>>,
+    outbox: Mutex<Outbox>,
     has_mail: AtomicBool,
     killed: AtomicBool,
     /// It ends once what waits for it has been sent.
@@ -114,12 +134,19 @@ impl Client {
 
     /// Adds a message; a client that lets too many wait is closed.
     pub(crate) fn post(&self, message: &[u8], buffers: &Buffers) {
+        if self.is_killed() {
+            return;
+        }
         let mut outbox = self.outbox.lock();
-        if outbox.len() + message.len() > MOST_OUTBOX {
+        if outbox.bytes + message.len() > MOST_OUTBOX {
             drop(outbox);
             return self.kill();
         }
-        outbox.extend_from_slice(message);
+        match outbox.chunks.back_mut() {
+            Some(last) if last.len() + message.len() <= CHUNK => last.extend_from_slice(message),
+            _ => outbox.chunks.push_back(message.to_vec()),
+        }
+        outbox.bytes += message.len();
         buffers.change(0, message.len());
         let is_first = !self.has_mail.swap(true, Ordering::AcqRel);
         drop(outbox);
@@ -128,28 +155,47 @@ impl Client {
         }
     }
 
-    /// Appends what waits to `to`; returns how much it was.
-    pub(crate) fn take_mail(&self, to: &mut Vec<u8>, buffers: &Buffers) -> usize {
-        if !self.has_mail() {
-            return 0;
-        }
+    /// Appends the messages that wait longest to `to`: a chunk of them, or a large one.
+    pub(crate) fn take_mail(&self, to: &mut Vec<u8>, buffers: &Buffers) {
         let mut outbox = self.outbox.lock();
-        self.has_mail.store(false, Ordering::Release);
-        let mail = std::mem::take(&mut *outbox);
+        let Some(mail) = outbox.chunks.pop_front() else {
+            return;
+        };
+        outbox.bytes -= mail.len();
+        self.has_mail
+            .store(!outbox.chunks.is_empty(), Ordering::Release);
         drop(outbox);
         buffers.change(mail.len(), 0);
         if to.is_empty() && to.capacity() < mail.len() {
-            let len = mail.len();
             *to = mail;
-            return len;
+        } else {
+            to.extend_from_slice(&mail);
         }
-        to.extend_from_slice(&mail);
-        mail.len()
+    }
+
+    /// Appends all messages that wait to `to`.
+    pub(crate) fn take_all_mail(&self, to: &mut Vec<u8>, buffers: &Buffers) {
+        while self.has_mail() {
+            self.take_mail(to, buffers);
+        }
+    }
+
+    /// Whether so many messages have waited for `most` milliseconds that the client has to go.
+    pub(crate) fn is_behind(&self, now: u64, most: u64) -> bool {
+        if !self.has_mail() {
+            return false;
+        }
+        let mut outbox = self.outbox.lock();
+        if outbox.bytes <= MUCH_OUTBOX {
+            outbox.much_since = None;
+            return false;
+        }
+        now - *outbox.much_since.get_or_insert(now) > most
     }
 
     /// Bytes that wait for it or that it has sent in part.
     pub(crate) fn memory(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed) + self.outbox.lock().len()
+        self.buffered.load(Ordering::Relaxed) + self.outbox.lock().bytes
     }
 }
 
@@ -229,25 +275,92 @@ impl Clients {
         self.all.lock().values().cloned().collect()
     }
 
-    /// Ends the one that holds the most memory.
-    pub(crate) fn kill_largest(&self) {
-        let largest = self
+    /// Ends the one that holds the most memory, unless those that are about to leave hold what is beyond `most`.
+    pub(crate) fn kill_largest(&self, buffers: &Buffers, most: usize) {
+        let (leaving, others): (Vec<_>, Vec<_>) = self
             .list()
             .into_iter()
-            .filter(|client| !client.is_killed())
-            .max_by_key(|client| client.memory());
-        if let Some(client) = largest {
+            .partition(|client| client.is_killed());
+        let leaving = leaving.iter().map(|client| client.memory()).sum();
+        if buffers.used().saturating_sub(leaving) <= most {
+            return;
+        }
+        if let Some(largest) = others.iter().max_by_key(|client| client.memory()) {
             tracing::warn!(
-                client = client.id,
-                bytes = client.memory(),
+                client = largest.id,
+                bytes = largest.memory(),
                 "buffers are full: closing the largest"
             );
-            client.kill();
+            largest.kill();
         }
     }
 
     /// Wakes all, to see that the server ends or that a pause is over.
     pub(crate) fn wake_all(&self) {
         self.list().iter().for_each(|client| client.wake());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(all: &Clients, count: usize) -> Vec<Arc<Client>> {
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        (0..count).map(|_| all.add(here, here, 0, 0)).collect()
+    }
+
+    #[test]
+    fn messages_are_taken_in_order_and_counted_once() {
+        let (all, buffers) = (Clients::default(), Buffers::default());
+        let client = &clients(&all, 1)[0];
+        let messages: Vec<Vec<u8>> = (0..100).map(|i| vec![i; 10_000]).collect();
+        messages
+            .iter()
+            .for_each(|message| client.post(message, &buffers));
+        assert_eq!(buffers.used(), 1_000_000);
+        let mut taken = Vec::new();
+        client.take_mail(&mut taken, &buffers);
+        assert!(taken.len() <= CHUNK && buffers.used() == 1_000_000 - taken.len());
+        client.take_all_mail(&mut taken, &buffers);
+        assert_eq!((taken, buffers.used()), (messages.concat(), 0));
+        assert!(!client.has_mail());
+    }
+
+    #[test]
+    fn who_lets_messages_wait_is_closed() {
+        let (all, buffers) = (Clients::default(), Buffers::default());
+        let both = clients(&all, 2);
+        let message = vec![0; MUCH_OUTBOX];
+        for client in &both {
+            client.post(&message, &buffers);
+            assert!(!client.is_behind(1, 10));
+            client.post(b"more", &buffers);
+            assert!(!client.is_behind(5, 10) && !client.is_behind(15, 10));
+        }
+        assert!(both[0].is_behind(16, 10));
+        both[1].take_mail(&mut Vec::new(), &buffers);
+        assert!(!both[1].is_behind(16, 10) && !both[1].is_killed());
+        for _ in 0..MOST_OUTBOX / MUCH_OUTBOX {
+            both[1].post(&message, &buffers);
+        }
+        assert!(both[1].is_killed());
+    }
+
+    #[test]
+    fn one_client_goes_for_what_is_too_much() {
+        let (all, buffers) = (Clients::default(), Buffers::default());
+        let three = clients(&all, 3);
+        for (client, bytes) in three.iter().zip([30, 50, 20]) {
+            client.post(&vec![0; bytes], &buffers);
+        }
+        let killed = || [0, 1, 2].map(|i: usize| three[i].is_killed());
+        all.kill_largest(&buffers, 100);
+        assert_eq!(killed(), [false; 3]);
+        all.kill_largest(&buffers, 99);
+        all.kill_largest(&buffers, 99);
+        assert_eq!(killed(), [false, true, false]);
+        all.kill_largest(&buffers, 49);
+        assert_eq!(killed(), [true, true, false]);
     }
 }

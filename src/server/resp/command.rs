@@ -38,6 +38,8 @@ impl Flags {
     pub(crate) const MAY_REPLICATE: Flags = Flags(1 << 18);
     /// Not told to clients: as quick as those that they are told are fast.
     pub(crate) const QUICK: Flags = Flags(1 << 19);
+    /// Not told to clients: locks its keys itself, if it locks several at once.
+    pub(crate) const OWN_LOCKS: Flags = Flags(1 << 20);
     /// Not told to clients: belongs to the group of dangerous commands.
     pub(crate) const DANGEROUS: Flags = Flags(1 << 24);
     /// Not told to clients: reads or writes whole databases.

@@ -11,13 +11,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::AcquireError;
 use tokio::time::Sleep;
 
-use super::clients::Client;
 use super::dispatch::{Outcome, dispatch};
 use super::parser::{Allowed, Parsed, Parser, keys_ahead};
 use super::reply::Replies;
-use super::session::Session;
+use super::session::{Place, Session};
 use crate::server::stats::Stats;
 use crate::server::stream::Stream;
 use crate::server::{ConnectionGuard, Shared};
@@ -38,6 +38,9 @@ thread_local! {
     static REPLY_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// A place that is waited for.
+type ComingPlace = dyn Future<Output = Result<Place, AcquireError>> + Send;
+
 struct Connection {
     stream: Stream,
     shared: Arc<Shared>,
@@ -56,6 +59,8 @@ struct Connection {
     /// Requests wait until replies were sent.
     is_stopped: bool,
     wakes: Option<Pin<Box<Sleep>>>,
+    /// The next command waits for a place.
+    place: Option<Pin<Box<ComingPlace>>>,
     /// What it has said of its buffers.
     accounted: usize,
     is_stranger: bool,
@@ -86,7 +91,7 @@ pub(crate) async fn serve(
             .add(peer, local, fd, shared.started.elapsed().as_millis() as u64);
     let mut connection = Connection {
         stream,
-        session: Session::new(Arc::clone(&client), authenticated),
+        session: Session::new(client, authenticated),
         shared: Arc::clone(&shared),
         parser: Parser::default(),
         input: Vec::new(),
@@ -97,32 +102,28 @@ pub(crate) async fn serve(
         is_paused: false,
         is_stopped: false,
         wakes: None,
+        place: None,
         accounted: 0,
         is_stranger: !authenticated,
     };
     // Goes before the stream does.
     let _noted = shared.descriptors.note(fd);
-    let _leaving = Leaving(&shared, &client);
     std::future::poll_fn(|cx| connection.poll(cx)).await;
     connection.stream.say_goodbye().await;
     drop(guard);
 }
 
-/// Takes a client off the list, however its task ends.
-struct Leaving<'s>(&'s Shared, &'s Arc<Client>);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        let mut waiting = Vec::new();
-        self.1.take_mail(&mut waiting, &self.0.resp.buffers);
-        self.0.resp.clients.remove(self.1);
-    }
-}
-
 impl Drop for Connection {
     fn drop(&mut self) {
+        let resp = &self.shared.resp;
+        let client = &self.session.client;
+        resp.clients.remove(client);
         self.session.leave(&self.shared);
-        self.shared.resp.buffers.change(self.accounted, 0);
+        // Nobody knows it any more, so nothing comes after this.
+        self.session
+            .client
+            .take_all_mail(&mut Vec::new(), &resp.buffers);
+        resp.buffers.change(self.accounted, 0);
         if self.is_stranger {
             self.shared.strangers.leave();
         }
@@ -134,6 +135,7 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.session.client.register(cx.waker());
         let ended = self.go_on(cx);
+        self.note_waiting();
         self.account();
         match ended {
             Poll::Ready(_) => Poll::Ready(()),
@@ -146,7 +148,7 @@ impl Connection {
             if self.session.client.is_killed() {
                 return Poll::Ready(Ok(()));
             }
-            if self.session.client.has_mail() && self.unsent() < STOP_AT {
+            if self.session.client.has_mail() && self.unsent() <= STOP_AT {
                 self.take_buffer();
                 self.session
                     .client
@@ -162,15 +164,26 @@ impl Connection {
             if self.is_stopped {
                 return Poll::Pending;
             }
-            if self.is_paused {
-                ready!(self.wait_for_pause(cx));
+            let waits = self.is_paused && self.wait_for_pause(cx).is_pending()
+                || self.wait_for_place(cx).is_pending();
+            if waits {
+                if self.session.client.has_mail() {
+                    continue;
+                }
+                return Poll::Pending;
             }
             if self.may_parse && !self.input.is_empty() {
                 let input = std::mem::take(&mut self.input);
                 let used = self.work(&input);
                 self.keep(input, used);
-            } else if ready!(self.read(cx))? == 0 {
-                return Poll::Ready(Ok(()));
+            } else {
+                match self.read(cx)? {
+                    Poll::Ready(0) => return Poll::Ready(Ok(())),
+                    // More messages wait than were taken at once.
+                    Poll::Pending if self.session.client.has_mail() => {}
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(_) => {}
+                }
             }
         }
         cx.waker().wake_by_ref();
@@ -218,18 +231,25 @@ impl Connection {
         Poll::Ready(Ok(read))
     }
 
+    /// Bytes have come: what they are part of has so long again to become whole.
     fn note_read(&self, read: usize) {
         Stats::add(&self.shared.stats.bytes_in, read as u64);
-        let stalled_since = if self.input.is_empty() {
-            0
-        } else {
-            self.now().max(1)
-        };
         if self.out.is_empty() {
-            self.session
-                .client
-                .stalled_since
-                .store(stalled_since, Ordering::Relaxed);
+            let stalled = &self.session.client.stalled_since;
+            stalled.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins to count how long the client lets a command wait for its rest; not while the command waits for the server.
+    fn note_waiting(&self) {
+        if !self.out.is_empty() {
+            return;
+        }
+        let stalled = &self.session.client.stalled_since;
+        if self.input.is_empty() || self.may_parse {
+            stalled.store(0, Ordering::Relaxed);
+        } else if stalled.load(Ordering::Relaxed) == 0 {
+            stalled.store(self.now().max(1), Ordering::Relaxed);
         }
     }
 
@@ -276,11 +296,14 @@ impl Connection {
                         self.session.ends = true;
                         break;
                     }
-                    if dispatch(&self.shared, &mut self.session, args, &mut self.out)
-                        == Outcome::Paused
-                    {
+                    let outcome = dispatch(&self.shared, &mut self.session, args, &mut self.out);
+                    if outcome != Outcome::Done {
                         self.parser.next();
-                        self.is_paused = true;
+                        self.is_paused = outcome == Outcome::Paused;
+                        if outcome == Outcome::Waits {
+                            let places = Arc::clone(&self.shared.resp.places);
+                            self.place = Some(Box::pin(places.acquire_owned()));
+                        }
                         self.may_parse = true;
                         break;
                     }
@@ -305,7 +328,7 @@ impl Connection {
                 Parsed::Partial => break,
                 Parsed::Foreign => self.session.ends = true,
                 Parsed::Broken(error) => {
-                    self.out.error(format!("ERR {error}").as_bytes());
+                    self.out.error(&[b"ERR ", &error[..]].concat());
                     self.session.ends = true;
                 }
             }
@@ -456,6 +479,18 @@ impl Connection {
         wakes.as_mut().poll(cx)
     }
 
+    /// Ready when the next command has a place, or needs none.
+    fn wait_for_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(place) = &mut self.place else {
+            return Poll::Ready(());
+        };
+        let place = ready!(place.as_mut().poll(cx));
+        self.place = None;
+        // They are never closed.
+        self.session.place = place.ok();
+        Poll::Ready(())
+    }
+
     /// Says how much memory the buffers take; where it is too much for all, the largest goes.
     fn account(&mut self) {
         let queue = self
@@ -464,18 +499,19 @@ impl Connection {
             .as_ref()
             .map_or(0, |queue| queue.memory());
         let now = self.input.capacity() + self.out.bytes.capacity() + self.parser.memory() + queue;
+        let client = &self.session.client;
+        client.unparsed.store(self.input.len(), Ordering::Relaxed);
+        client.unsent.store(self.unsent(), Ordering::Relaxed);
         if now == self.accounted {
             return;
         }
-        let client = &self.session.client;
         let resp = &self.shared.resp;
         resp.buffers.change(self.accounted, now);
         self.accounted = now;
         client.buffered.store(now, Ordering::Relaxed);
-        client.unparsed.store(self.input.len(), Ordering::Relaxed);
-        client.unsent.store(self.unsent(), Ordering::Relaxed);
-        if resp.buffers.used() > self.shared.config.limits.max_buffers {
-            resp.clients.kill_largest();
+        let most = self.shared.config.limits.max_buffers;
+        if resp.buffers.used() > most {
+            resp.clients.kill_largest(&resp.buffers, most);
         }
     }
 }

@@ -12,13 +12,15 @@ use super::keyspace::Keyspace;
 use super::lookup::{self, Row};
 use super::parser::Args;
 use super::reply::Replies;
+use super::room;
 use super::session::{ReplyMode, Session};
 use super::transactions;
-use crate::engine::Databases;
+use crate::engine::{Databases, Room};
 use crate::server::Shared;
 
-/// Keys from which on a command leaves the network's threads.
-const MANY_KEYS: usize = 512;
+/// Keys, and bytes of arguments, from which on a command leaves the network's threads.
+pub(super) const MANY_KEYS: usize = 512;
+const LARGE: usize = 1 << 20;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(crate) enum Outcome {
     Done,
     /// It has to wait until clients are no longer paused.
     Paused,
+    /// It has to wait for one of the places for commands that take long.
+    Waits,
 }
 
 /// The row that the arguments name, if it may be used.
@@ -147,10 +151,20 @@ pub(crate) fn dispatch(
             out.simple("QUEUED");
         }
         _ => {
-            if shared.resp.monitors.are_there() && !command.is(Flags::SKIP_MONITOR) {
+            // Where it has waited for its place, it was shown before.
+            let is_again = session.place.is_some();
+            if shared.resp.monitors.are_there() && !command.is(Flags::SKIP_MONITOR) && !is_again {
                 show(shared, session, command, args);
             }
+            let counted = (session.hits, session.misses);
             run_free(shared, session, row, args, out);
+            if session.waits {
+                session.waits = false;
+                (session.hits, session.misses) = counted;
+                out.truncate(mark);
+                return Outcome::Waits;
+            }
+            session.place = None;
             after(shared, session, command, out, mark);
         }
     }
@@ -159,7 +173,7 @@ pub(crate) fn dispatch(
 }
 
 /// What EXEC answers where it is refused itself.
-fn aborted(why: &Failure) -> Failure {
+pub(super) fn aborted(why: &Failure) -> Failure {
     let why = why.0.strip_prefix(b"ERR ").unwrap_or(&why.0);
     failure([&b"EXECABORT Transaction discarded because of: "[..], why].concat())
 }
@@ -186,10 +200,14 @@ fn after(
     if command.is(TELLS) && shared.resp.notifications.are_on() {
         shared.resp.notifications.publish(shared);
     }
-    if session.client.has_mail() && (!command.is(Flags::PUBSUB) || command.name.contains("publish"))
-    {
+    let sends = session.reply_mode == ReplyMode::On
+        && (!command.is(Flags::PUBSUB) || command.name.contains("publish"));
+    // Where no replies are sent messages are, and these are taken when the client is next looked after.
+    if sends && session.client.has_mail() {
         let mut mail = Vec::new();
-        session.client.take_mail(&mut mail, &shared.resp.buffers);
+        session
+            .client
+            .take_all_mail(&mut mail, &shared.resp.buffers);
         out.insert(mark, &mail);
     }
 }
@@ -254,15 +272,19 @@ fn run_free(
         let keys = Keyspace::free(databases, session.db);
         run(shared, session, command, args, out, keys, false);
     };
-    let is_quick = command.is(Flags::FAST.and(Flags::QUICK)) && takes_one_lock;
+    let is_large = args.span() > LARGE;
+    let is_quick = command.is(Flags::FAST.and(Flags::QUICK)) && takes_one_lock && !is_large;
     if is_quick && !shared.resp.settings.times_all() {
         return run_here(session, out);
     }
     let start = Instant::now();
-    if takes_one_lock && !command.is(Flags::HEAVY) {
+    if takes_one_lock && !is_large {
         run_here(session, out);
     } else {
-        run_slow(shared, session, command, args, out);
+        run_slow(shared, session, command, args, out, is_large);
+    }
+    if session.waits {
+        return;
     }
     let took = start.elapsed();
     shared
@@ -285,12 +307,18 @@ fn run_slow(
     command: &'static Command,
     args: Args<'_>,
     out: &mut Replies,
+    is_large: bool,
 ) {
     let databases: &Arc<Databases> = &shared.databases;
     let mut keys = Vec::new();
-    let is_locked = transactions::add_keys(command, args, session.db, &mut keys) && keys.len() > 1;
-    let is_heavy = command.is(Flags::HEAVY) || keys.len() > MANY_KEYS;
-    if !is_locked || command.is(Flags::UNQUEUED) {
+    let is_locked = transactions::add_keys(command, args, session.db, &mut keys)
+        && keys.len() > 1
+        && !command.is(Flags::UNQUEUED.and(Flags::OWN_LOCKS));
+    let is_heavy = is_large || keys.len() > MANY_KEYS;
+    let Ok(_place) = session.take_place(shared, is_heavy) else {
+        return;
+    };
+    if !is_locked {
         let keys = Keyspace::free(databases, session.db);
         return heavy(is_heavy, || {
             run(shared, session, command, args, out, keys, false)
@@ -298,8 +326,9 @@ fn run_slow(
     }
     let db = session.db;
     let mark = out.mark();
+    let room = room::of(databases, command, args, db, Room::NONE);
     let locked = heavy(is_heavy, || {
-        databases.with_locked(&keys, |locked| {
+        databases.with_room_and_locked(room, &[], &keys, |locked| {
             let keys = Keyspace::locked(databases, locked, db);
             run(shared, session, command, args, out, keys, false);
             Ok(())
@@ -341,6 +370,9 @@ pub(crate) fn run(
     if let Err(failure) = (command.handler)(&mut call) {
         let (session, out) = (&mut *call.session, &mut *call.out);
         out.truncate(mark);
+        if session.waits {
+            return;
+        }
         report(shared, session, out, &failure);
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use crate::Error;
-use crate::engine::{Change, Databases, Entry, Event, Filter, LockedDatabases, Page, Ttl};
+use crate::engine::{
+    Change, Classes, Databases, Entry, Event, Filter, LockedDatabases, Page, Stats, Ttl,
+};
 
 /// Keys of all databases.
 pub(crate) struct Keyspace<'c, 'd> {
@@ -66,6 +68,27 @@ impl<'c, 'd> Keyspace<'c, 'd> {
             (None, Some(f)) => Ok(f(None)),
             (None, None) => Err(Failure::from(Error::NotLocked)),
         }
+    }
+
+    /// Calls `f` with the entries of several keys, at one moment; returns whether it was true for all.
+    pub(crate) fn read_together(
+        &mut self,
+        db: u8,
+        keys: &[&[u8]],
+        mut f: impl FnMut(Option<Entry<'_>>) -> bool,
+    ) -> Result<bool, Failure> {
+        let mut read = |locked: &mut LockedDatabases<'_>| {
+            let mut all = true;
+            for key in keys {
+                all &= f(locked.get(db, key)?);
+            }
+            Ok(all)
+        };
+        if let Some(locked) = &mut self.locked {
+            return Ok(read(locked)?);
+        }
+        let named: Vec<_> = keys.iter().map(|key| (db, key)).collect();
+        Ok(self.databases.with_locked(&named, read)?)
     }
 
     pub(crate) fn exists(&mut self, db: u8, key: &[u8]) -> Result<bool, Failure> {
@@ -142,6 +165,28 @@ impl<'c, 'd> Keyspace<'c, 'd> {
             }
         }
         Ok(())
+    }
+
+    /// Figures of all databases together, and of each that was ever written.
+    pub(crate) fn stats(&mut self) -> (Stats, Vec<(u8, Stats)>) {
+        match &mut self.locked {
+            Some(locked) => locked.stats(),
+            None => self.databases.stats(),
+        }
+    }
+
+    /// Empties all databases.
+    pub(crate) fn clear_all(&mut self) -> Result<(), Failure> {
+        let databases = Arc::clone(self.databases);
+        databases.written().try_for_each(|db| self.clear(db))
+    }
+
+    /// Has changes of these classes queued from now on.
+    pub(crate) fn set_notify(&mut self, classes: Classes) -> crate::Result<()> {
+        match &mut self.locked {
+            Some(locked) => locked.set_notify(classes),
+            None => self.databases.set_notify(classes),
+        }
     }
 
     /// About `count` keys from a cursor on; returns the next cursor.

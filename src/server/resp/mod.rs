@@ -20,9 +20,12 @@ mod monitors;
 mod notifications;
 mod number;
 mod parser;
+#[cfg(fuzzing)]
+mod probe;
 mod pubsub;
 mod rdb;
 mod reply;
+mod room;
 mod session;
 mod settings;
 mod slowlog;
@@ -36,9 +39,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 use super::{Config, Shared};
-use clients::{Buffers, Clients, MUCH_OUTBOX, State};
+use clients::{Buffers, Clients, State};
 use counts::Counts;
 use monitors::Monitors;
 use notifications::Notifications;
@@ -47,6 +51,8 @@ use settings::Settings;
 use slowlog::{Latency, SlowLog};
 
 pub(crate) use connection::serve;
+#[cfg(fuzzing)]
+pub use probe::{RespCommands, RespEnd, RespProbe, resp_commands, resp_keys_ahead};
 pub(crate) use table::document;
 
 /// What the connections of the Redis protocol share.
@@ -65,6 +71,8 @@ pub(crate) struct Resp {
     pub(crate) last_save: AtomicU64,
     pub(crate) scripts: commands::scripts::Loaded,
     pub(crate) saving: AtomicBool,
+    /// For commands that take long.
+    pub(crate) places: Arc<Semaphore>,
     disabled: Vec<bool>,
     run_id: String,
 }
@@ -92,6 +100,7 @@ impl Resp {
             last_save: AtomicU64::new(0),
             scripts: Default::default(),
             saving: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new((2 * config.threads()).max(4))),
             disabled: lookup::rows().iter().map(is_disabled).collect(),
             run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
         }
@@ -195,8 +204,9 @@ fn look_after(shared: &Shared) {
     let idle = resp.settings.idle_timeout();
     for client in resp.clients.list() {
         let stalled = client.stalled_since.load(Ordering::Relaxed);
-        let is_stalled =
-            stalled != 0 && now.saturating_sub(stalled) > limits.stall_timeout.as_millis() as u64;
+        let patience = limits.stall_timeout.as_millis() as u64;
+        let is_stalled = stalled != 0 && now.saturating_sub(stalled) > patience;
+        let is_behind = client.is_behind(now, patience);
         let is_idle = idle.is_some_and(|idle| {
             let quiet = now.saturating_sub(client.last_active.load(Ordering::Relaxed));
             quiet > idle.as_millis() as u64
@@ -205,15 +215,11 @@ fn look_after(shared: &Shared) {
         });
         let is_stranger = !client.is(State::AUTHENTICATED)
             && client.created.elapsed() > limits.unauthenticated_timeout;
-        if is_stalled || is_idle || is_stranger {
+        if is_stalled || is_behind || is_idle || is_stranger {
             client.kill();
-        }
-        let unsent = client.unsent.load(Ordering::Relaxed);
-        if unsent > MUCH_OUTBOX && stalled == 0 {
-            client.stalled_since.store(now.max(1), Ordering::Relaxed);
         }
     }
     if resp.buffers.used() > limits.max_buffers {
-        resp.clients.kill_largest();
+        resp.clients.kill_largest(&resp.buffers, limits.max_buffers);
     }
 }

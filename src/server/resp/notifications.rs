@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::keyspace::Keyspace;
 use crate::engine::{Classes, Notification};
 use crate::server::Shared;
 
@@ -58,19 +59,22 @@ fn parse(text: &[u8]) -> Option<u32> {
 }
 
 impl Notifications {
-    /// Changes what is published; false where the text means nothing.
-    pub(crate) fn configure(&self, text: &[u8], shared: &Shared) -> crate::Result<bool> {
-        let Some(flags) = parse(text) else {
-            return Ok(false);
-        };
+    /// Whether every letter of a text means something.
+    pub(crate) fn knows(text: &[u8]) -> bool {
+        parse(text).is_some()
+    }
+
+    /// Changes what is published, by a text that [`Notifications::knows`].
+    pub(crate) fn configure(&self, text: &[u8], keys: &mut Keyspace<'_, '_>) -> crate::Result<()> {
+        let flags = parse(text).unwrap_or_default();
         let classes = if flags & (KEYSPACE | KEYEVENT) == 0 {
             0
         } else {
             flags & 0xffff
         };
-        shared.databases.set_notify(Classes(classes))?;
+        keys.set_notify(Classes(classes))?;
         self.flags.store(flags, Ordering::SeqCst);
-        Ok(true)
+        Ok(())
     }
 
     /// As [`Notifications::configure`] takes it.

@@ -38,6 +38,15 @@ impl<'a> Args<'a> {
         self.ranges.len()
     }
 
+    /// Bytes from the first argument to the end of the last.
+    #[inline]
+    pub(crate) fn span(&self) -> usize {
+        match (self.ranges.first(), self.ranges.last()) {
+            (Some(first), Some(last)) => last.1 - first.0,
+            _ => 0,
+        }
+    }
+
     /// Argument `i`; empty where there are fewer.
     #[inline]
     pub(crate) fn at(&self, i: usize) -> &'a [u8] {
@@ -74,7 +83,7 @@ pub(crate) enum Parsed {
     /// A request of another protocol.
     Foreign,
     /// No request; the connection has to end after this error.
-    Broken(String),
+    Broken(Vec<u8>),
 }
 
 /// Where the parser is within one command. Positions are from the command's first byte.
@@ -192,10 +201,15 @@ impl Parser {
         };
         let first = bytes[self.at];
         if first != b'$' {
-            let shown = String::from_utf8_lossy(&[first]).into_owned();
-            return Err(Parsed::Broken(format!(
-                "Protocol error: expected '$', got '{shown}'"
-            )));
+            let mut error = b"Protocol error: expected '$', got '".to_vec();
+            // A line end cannot be part of an error.
+            error.push(if matches!(first, b'\r' | b'\n') {
+                b' '
+            } else {
+                first
+            });
+            error.push(b'\'');
+            return Err(Parsed::Broken(error));
         }
         let len = parse_i64(&bytes[self.at + 1..end]).filter(|&len| len >= 0);
         let Some(len) = len.filter(|&len| len as usize <= allowed.bulk) else {
@@ -278,7 +292,7 @@ fn number_line(bytes: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
 }
 
 fn broken(text: &str) -> Parsed {
-    Parsed::Broken(text.to_owned())
+    Parsed::Broken(text.into())
 }
 
 /// The end of the line that begins at `from`, where the byte after it has arrived.
@@ -487,7 +501,7 @@ mod tests {
                 let (_, ended) = commands(bytes, cut);
                 assert_eq!(
                     ended,
-                    Some(Parsed::Broken(error.to_owned())),
+                    Some(Parsed::Broken(error.into())),
                     "{bytes:?} cut at {cut}"
                 );
             }

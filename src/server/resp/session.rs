@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::clients::{Client, State};
 use super::command::Command;
+use super::failure::{Failure, fixed};
 use super::parser::Args;
 use super::watches::Watches;
 use crate::server::Shared;
@@ -87,7 +90,14 @@ pub(crate) struct Session {
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) errors: u64,
+    /// What the command that waited for it has been given.
+    pub(crate) place: Option<Place>,
+    /// The command has done nothing: it needs a place, and is to be run again with one.
+    pub(crate) waits: bool,
 }
+
+/// One of the places for commands that take long, so that there is always a thread for those that do not.
+pub(crate) type Place = OwnedSemaphorePermit;
 
 impl Session {
     pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Session {
@@ -108,6 +118,27 @@ impl Session {
             hits: 0,
             misses: 0,
             errors: 0,
+            place: None,
+            waits: false,
+        }
+    }
+
+    /// A place for a command that takes long; the command that gets none has to return the failure, having done nothing.
+    pub(crate) fn take_place(
+        &mut self,
+        shared: &Shared,
+        is_heavy: bool,
+    ) -> Result<Option<Place>, Failure> {
+        if !is_heavy {
+            return Ok(None);
+        }
+        let place = self.place.take();
+        match place.map_or_else(|| Arc::clone(&shared.resp.places).try_acquire_owned(), Ok) {
+            Ok(place) => Ok(Some(place)),
+            Err(_) => {
+                self.waits = true;
+                Err(fixed("ERR the server is busy"))
+            }
         }
     }
 

@@ -10,8 +10,9 @@ use super::failure::{Failure, failure, fixed};
 use super::keyspace::Keyspace;
 use super::number::parse_i64;
 use super::parser::Args;
+use super::room;
 use super::session::Queue;
-use crate::engine::Databases;
+use crate::engine::{Databases, LockedDatabases, Room};
 
 type Done = Result<(), Failure>;
 
@@ -96,33 +97,62 @@ pub(crate) fn unwatch(call: &mut Call<'_, '_>) -> Done {
     Ok(())
 }
 
-/// The databases and keys that a queue needs.
-fn needs<'q>(
-    databases: &Databases,
-    queue: &'q Queue,
-    mut db: u8,
-) -> (Vec<u8>, Vec<(u8, &'q [u8])>) {
-    let (mut whole, mut keys) = (Vec::new(), Vec::new());
+/// What a queue needs to have locked.
+#[derive(Default)]
+struct Needs<'q> {
+    /// All databases as a whole.
+    everything: bool,
+    /// These as a whole.
+    whole: Vec<u8>,
+    keys: Vec<(u8, &'q [u8])>,
+    room: Room,
+    /// A command may take as long as there is data.
+    is_long: bool,
+}
+
+impl Needs<'_> {
+    fn are_heavy(&self) -> bool {
+        self.everything
+            || self.is_long
+            || !self.whole.is_empty()
+            || self.keys.len() > dispatch::MANY_KEYS
+    }
+}
+
+fn needs<'q>(databases: &Databases, queue: &'q Queue, mut db: u8) -> Needs<'q> {
+    let mut needs = Needs::default();
+    let whole = &mut needs.whole;
     for queued in &queue.commands {
         let args = queue.args(queued);
         match queued.command.name {
             "select" => db = database(args.at(1)).unwrap_or(db),
-            "flushall" => whole.extend(databases.written()),
+            "flushall" | "info" | "memory|stats" | "config|set" => needs.everything = true,
             "swapdb" => whole.extend([args.at(1), args.at(2)].into_iter().filter_map(database)),
             _ if queued.command.is(Flags::WHOLE) => whole.push(db),
             _ => {}
         }
-        add_keys(queued.command, args, db, &mut keys);
+        add_keys(queued.command, args, db, &mut needs.keys);
+        needs.is_long |= queued.command.is(Flags::HEAVY);
+        needs.room = room::of(databases, queued.command, args, db, needs.room);
+    }
+    // Those that are written, and those that are about to be for the first time.
+    if needs.everything {
+        let named = whole.drain(..).map(|db| (db, &b""[..]));
+        needs.keys.extend(named);
     }
     whole.sort_unstable();
     whole.dedup();
-    (whole, keys)
+    needs
 }
 
 pub(crate) fn exec(call: &mut Call<'_, '_>) -> Done {
-    let Some(queue) = call.session.queue.take() else {
+    let Some(queue) = &call.session.queue else {
         return Err(fixed("ERR EXEC without MULTI"));
     };
+    let runs = !queue.is_broken && !call.session.watches.are_dirty();
+    let is_heavy = runs && needs(&call.shared.databases, queue, call.session.db).are_heavy();
+    let _place = call.place(is_heavy)?;
+    let queue = call.session.queue.take().unwrap_or_default();
     let watches = std::mem::take(&mut call.session.watches);
     call.session.discard();
     if queue.is_broken {
@@ -134,42 +164,41 @@ pub(crate) fn exec(call: &mut Call<'_, '_>) -> Done {
         call.out.null_array();
         return Ok(());
     }
-    let (whole, mut keys) = needs(&call.shared.databases, &queue, call.session.db);
-    keys.extend(watches.keys());
-    let is_heavy = !whole.is_empty()
-        || keys.len() > 512
-        || queue.commands.iter().any(|q| q.command.is(Flags::HEAVY));
+    let mut needs = needs(&call.shared.databases, &queue, call.session.db);
+    needs.keys.extend(watches.keys());
     let (shared, databases) = (call.shared, &call.shared.databases);
     let mark = call.out.mark();
     let (session, out) = (&mut *call.session, &mut *call.out);
-    let done = heavy(is_heavy, || {
-        databases.with_all_locked(&whole, &keys, |locked| {
-            match watches.are_dirty_in(locked) {
-                Ok(false) => {}
-                Ok(true) => {
-                    out.null_array();
-                    return Ok(());
-                }
-                Err(failure) => {
-                    out.error(&failure.0);
-                    return Ok(());
-                }
+    let run_all = |locked: &mut LockedDatabases<'_>| {
+        match watches.are_dirty_in(locked) {
+            Ok(false) => {}
+            Ok(true) => {
+                out.null_array();
+                return Ok(());
             }
-            out.array(queue.commands.len());
-            for queued in &queue.commands {
-                let args = queue.args(queued);
-                if shared.resp.monitors.are_there() && !queued.command.is(Flags::SKIP_MONITOR) {
-                    dispatch::show(shared, session, queued.command, args);
-                }
-                let keys = Keyspace::locked(databases, locked, session.db);
-                dispatch::run(shared, session, queued.command, args, out, keys, true);
+            Err(failure) => {
+                out.error(&failure.0);
+                return Ok(());
             }
-            Ok(())
-        })
+        }
+        out.array(queue.commands.len());
+        for queued in &queue.commands {
+            let args = queue.args(queued);
+            if shared.resp.monitors.are_there() && !queued.command.is(Flags::SKIP_MONITOR) {
+                dispatch::show(shared, session, queued.command, args);
+            }
+            let keys = Keyspace::locked(databases, locked, session.db);
+            dispatch::run(shared, session, queued.command, args, out, keys, true);
+        }
+        Ok(())
+    };
+    let done = heavy(is_heavy, || match needs.everything {
+        true => databases.with_everything_locked(needs.room, &needs.keys, run_all),
+        false => databases.with_room_and_locked(needs.room, &needs.whole, &needs.keys, run_all),
     });
     if let Err(error) = done {
         out.truncate(mark);
-        return Err(error.into());
+        return Err(dispatch::aborted(&error.into()));
     }
     Ok(())
 }

@@ -308,7 +308,7 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
         s.random.choice(["save", "appendonly", "databases", "slowlog-max-len", "nothing"])
     ],
     "CONFIG SET": lambda s: [
-        s.random.choice(["slowlog-max-len", "nothing", "latency-monitor-threshold"]),
+        s.random.choice(["slowlog-max-len", "nothing", "latency-monitor-threshold", "databases"]),
         # As milliseconds more than any command takes, on whatever machine.
         s.random.choice([1_000_000, 0]),
     ],
@@ -344,6 +344,57 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
         s.value(),
     ],
     "CLUSTER INFO": lambda s: [],
+    "CLUSTER NODES": lambda s: [],
+    "CLUSTER SLOTS": lambda s: [],
+    "CLUSTER SHARDS": lambda s: [],
+    "CLUSTER MYID": lambda s: [],
+    "CLUSTER KEYSLOT": lambda s: [s.key()],
+    "CLUSTER COUNTKEYSINSLOT": lambda s: [1],
+    "CLUSTER GETKEYSINSLOT": lambda s: [1, 1],
+    "CLUSTER RESET": lambda s: [],
+    "CLUSTER MEET": lambda s: ["127.0.0.1", 1],
+    "CLUSTER HELP": lambda s: Step([], "in kind"),
+    "ASKING": lambda s: [],
+    "SLAVEOF": lambda s: ["NO", "ONE"],
+    "HELLO": lambda s: Step(
+        s.some([s.random.choice([2, 3, 4, "x"])], ["SETNAME", "me"]), "in kind"
+    ),
+    "RESET": lambda s: [],
+    "UNSUBSCRIBE": lambda s: s.some(["news"]),
+    "PUNSUBSCRIBE": lambda s: s.some(["news*"]),
+    "SUNSUBSCRIBE": lambda s: s.some(["news"]),
+    "RESTORE": lambda s: [
+        s.key(),
+        s.random.choice([0, 0, 10_000_000, -1, "x"]),
+        s.random.choice(PAYLOADS),
+        *s.some(["REPLACE"], ["IDLETIME", 1], ["FREQ", 256], ["bogus"]),
+    ],
+    "SCRIPT DEBUG": lambda s: [s.random.choice(["NO", "x"])],
+    "EVAL_RO": lambda s: Step(["no script", s.random.choice([0, -1, 9, "x"])], "in kind"),
+    "EVALSHA_RO": lambda s: Step(["0" * 40, s.random.choice([0, -1, 9, "x"])], "in kind"),
+    "CONFIG REWRITE": lambda s: [],
+    "MEMORY STATS": lambda s: Step([], "in kind"),
+    "MEMORY DOCTOR": lambda s: Step([], "in kind"),
+    "MEMORY PURGE": lambda s: [],
+    "MEMORY MALLOC-STATS": lambda s: Step([], "in kind"),
+    "LATENCY DOCTOR": lambda s: Step([], "in kind"),
+    "LATENCY GRAPH": lambda s: ["command"],
+    "MODULE LOAD": lambda s: ["x"],
+    "MODULE UNLOAD": lambda s: ["x"],
+    "ACL CAT": lambda s: Step(["string"], "in any order"),
+    "SAVE": lambda s: [],
+    "OBJECT HELP": lambda s: Step([], "in kind"),
+    "CLIENT HELP": lambda s: Step([], "in kind"),
+    "PUBSUB HELP": lambda s: Step([], "in kind"),
+    "SCRIPT HELP": lambda s: Step([], "in kind"),
+    "COMMAND HELP": lambda s: Step([], "in kind"),
+    "CONFIG HELP": lambda s: Step([], "in kind"),
+    "MEMORY HELP": lambda s: Step([], "in kind"),
+    "SLOWLOG HELP": lambda s: Step([], "in kind"),
+    "LATENCY HELP": lambda s: Step([], "in kind"),
+    "MODULE HELP": lambda s: Step([], "in kind"),
+    "ACL HELP": lambda s: Step([], "in kind"),
+    "LOLWUT": lambda s: Step([], "in kind"),
     "READONLY": lambda s: [],
     "READWRITE": lambda s: [],
     "MODULE LIST": lambda s: [],
@@ -354,6 +405,16 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "CLIENT NOTHING": lambda s: [],
     "LPUSH2": lambda s: [s.key()],
 }
+PAYLOADS: list[bytes | str | int] = [
+    # What a real server's DUMP returns for "hello", for 12345 and for 100 times "a".
+    b"\x00\x05hello\n\x00cr\xdfve4 \n",
+    b"\x00\xc190\n\x00\x9d\x94\xea'\x93\xfc\x08\xb9",
+    b"\x00\xc3\t@d\x01aa\xe0W\x00\x01aa\n\x00\xe8\xa3\xb5\x07\xb0m\xf2q",
+    # With a wrong checksum.
+    b"\x00\x05hello\n\x00cr\xdfve4 \x0b",
+    "nothing",
+    "",
+]
 UNLOCK = """
         local token = redis.call('get', KEYS[1])
         if not token or token ~= ARGV[1] then
@@ -372,6 +433,12 @@ RARE = {
     "LATENCY HISTOGRAM",
     "COMMAND LIST",
     "INFO",
+    "HELLO",
+    "RESET",
+    "SAVE",
+    "MEMORY STATS",
+    "MEMORY MALLOC-STATS",
+    *(name for name in MAKERS if name.endswith(" HELP") or name.startswith("CLUSTER ")),
 }
 COMMON = [
     "SET",

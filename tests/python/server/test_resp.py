@@ -345,18 +345,6 @@ def test_a_command_is_understood_wherever_its_bytes_are_cut(server: Server) -> N
             assert replies == [b"+OK\r\n", b"$4\r\na\r\nb\r\n", b":4\r\n"], cut
 
 
-def test_a_connection_that_is_cut_anywhere_leaves_the_server_well(
-    server: Server, client: Client
-) -> None:
-    assert server.resp_port
-    command = encode("MSET", "cut:a", "1", "cut:b", "2")
-    for cut in range(len(command)):
-        with Wire(server.resp_port) as wire:
-            wire.socket.sendall(command[:cut])
-    assert client.exists("cut:a", "cut:b") == 0
-    wait_until(lambda: len(client.client_list()) < 20)
-
-
 @pytest.mark.parametrize(
     "request_",
     [
@@ -417,27 +405,8 @@ def test_clients_that_say_nothing_leave_when_it_ends() -> None:
             assert idle.ends() == listener.ends() == b""
 
 
-def test_a_reader_that_takes_nothing_holds_little(server: Server, client: Client) -> None:
-    client.set("large", bytes(1 << 20))
-    assert server.resp_port
-    with Wire(server.resp_port) as wire:
-        wire.socket.setsockopt(1, 8, 1 << 16)
-        wire.socket.sendall(encode("GET", "large") * 1_000)
-        time.sleep(0.3)
-        for other in client.client_list():
-            assert int(other["omem"]) < 8 << 20
-        assert client.ping()
-        for _ in range(1_000):
-            assert len(wire.reply()) == (1 << 20) + 12
-
-
-def test_a_listener_that_takes_nothing_is_closed(server: Server, client: Client) -> None:
-    assert server.resp_port
-    with Wire(server.resp_port) as wire:
-        wire.call("SUBSCRIBE", "flood")
-        message = bytes(1 << 20)
-        for _ in range(100):
-            if client.publish("flood", message) == 0:
-                break
-        else:
-            pytest.fail("100 MiB wait for one reader")
+def test_clients_tell_what_they_are(client: Client) -> None:
+    assert client.execute_command("CLIENT", "SETINFO", "LIB-NAME", "atbr") == b"OK"
+    assert client.execute_command("CLIENT", "NO-TOUCH", "ON") == b"OK"
+    with pytest.raises(redis.ResponseError, match="syntax"):
+        client.execute_command("CLIENT", "NO-TOUCH", "perhaps")

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import pytest
 from command_line import Serve, fetch
+from resp_wire import Wire
 
 from atbr import Store
 from atbr.server import Server
@@ -294,6 +295,19 @@ def test_files_are_loaded_and_what_they_escape_is_read(rows: Path) -> None:
         assert fetch(f"{serve.url}/v1/keys/beta") == b"two\tparts\nlines"
     with Serve("--tsv", "plain", str(rows)) as serve:
         assert fetch(f"{serve.url}/v1/keys/beta") == rb"two\tparts\nlines"
+
+
+def test_shutdown_nosave_saves_nothing(tmp_path: Path) -> None:
+    saved = tmp_path / "saved.tsv"
+    for word, rows in [("NOSAVE", None), ("", b"a\t1\n"), ("NOSAVE", b"a\t1\n")]:
+        with Serve("--save-on-exit", str(saved)) as serve:
+            with Wire(serve.port("redis")) as wire:
+                wire.call("SET", "a", 1)
+                wire.call("SET", "b", 1, "EX", 1000)
+                wire.send("SHUTDOWN", *[word] if word else [])
+                assert wire.ends() == b""
+            assert serve.wait() == 0
+        assert (saved.read_bytes() if saved.exists() else None) == rows
 
 
 def test_a_server_is_saved_at_its_end_and_starts_again_from_that(tmp_path: Path) -> None:

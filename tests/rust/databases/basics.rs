@@ -1,5 +1,5 @@
 use atbr::Error;
-use atbr::engine::{Databases, Event, Filter, Page, Ttl, Wait};
+use atbr::engine::{Change, Databases, Event, Filter, Page, Ttl, Wait};
 
 use super::{databases, get, set};
 
@@ -137,4 +137,59 @@ fn keys_are_asked_for_ahead_without_waiting_and_without_change() {
     }
     assert_eq!(databases.get(0).unwrap().len(), keys.len());
     assert!(databases.get(1).is_none());
+}
+
+#[test]
+fn a_write_into_a_value_leaves_readers_what_they_have() {
+    let databases = databases();
+    let write = |at: usize, bytes: &[u8]| {
+        databases
+            .modify_up_to(0, b"key", 0, None, |_| {
+                Ok((Change::Write(at, bytes.to_vec().into()), ()))
+            })
+            .unwrap();
+    };
+    let share = || {
+        databases
+            .read(0, b"key", |entry| entry.value.share().unwrap())
+            .unwrap()
+            .unwrap()
+    };
+    for len in [3_000, 100_000] {
+        let mut value: Vec<u8> = (0..len).map(|i| i as u8).collect();
+        set(&databases, 0, b"key", &value);
+        let (reader, before) = (share(), value.clone());
+        write(10, b"written");
+        value[10..17].copy_from_slice(b"written");
+        assert_eq!(get(&databases, 0, b"key").unwrap(), value);
+        let later = share();
+        // Across the end, and beyond it.
+        write(len - 3, b"longer");
+        value.truncate(len - 3);
+        value.extend(b"longer");
+        write(len + 100, b"far");
+        value.resize(len + 100, 0);
+        value.extend(b"far");
+        assert_eq!(get(&databases, 0, b"key").unwrap(), value);
+        assert_eq!(reader.value(), before);
+        assert_eq!(later.value().len(), len);
+        assert_eq!(&later.value()[10..17], b"written");
+    }
+}
+
+#[test]
+fn a_write_into_a_large_value_copies_nothing_else() {
+    let databases = databases();
+    let store = databases.get(0).unwrap();
+    set(&databases, 0, b"key", &vec![0; 8 << 20]);
+    let copied = || store.stats().bytes_copied;
+    let before = copied();
+    for at in 0..1_000 {
+        databases
+            .modify_up_to(0, b"key", 0, None, |_| {
+                Ok((Change::Write(at * 8_000, b"bits"[..].into()), ()))
+            })
+            .unwrap();
+    }
+    assert!(copied() - before <= 4_000, "{}", copied() - before);
 }

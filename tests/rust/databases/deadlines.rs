@@ -85,8 +85,10 @@ fn a_deadline_that_has_passed_takes_the_key_out_at_once() {
             })
             .unwrap();
         assert_eq!(databases.get(0).unwrap().len(), 0);
-        let round = ["0 new key", "0 set key", "0 del key"];
-        assert_eq!(told(&databases), [round, round].concat());
+        let first = ["0 new key", "0 set key"];
+        let written = ["0 set key", "0 expire key", "0 expired key"];
+        let rounds = [&first[..], &written, &first, &["0 del key"]].concat();
+        assert_eq!(told(&databases), rounds);
     }
 }
 

@@ -1,10 +1,10 @@
 //! Databases over forks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use atbr::engine::{Databases, Event, Options, Store, Ttl, Wait, in_forked_children};
+use atbr::engine::{Classes, Databases, Event, Options, Store, Ttl, Wait, in_forked_children};
 
 use super::{Ends, fork};
 
@@ -62,6 +62,37 @@ pub fn children_forked_while_keys_of_databases_are_locked_can_use_them() {
                 zero.set(b"child", b"1", Wait::Block).unwrap();
                 set(&databases, 3, b"child");
                 there && has(&databases, 3, b"child")
+            });
+        }
+    });
+}
+
+pub fn children_forked_while_databases_are_made_can_make_them() {
+    let latest = Mutex::new(databases());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut events = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let made = databases();
+                *latest.lock().unwrap() = Arc::clone(&made);
+                made.set_waker(|| {});
+                for db in 1..Databases::COUNT {
+                    made.set_notify(Classes::STRING).unwrap();
+                    set(&made, db, b"made");
+                    made.take_events(&mut events).unwrap();
+                    made.set_notify(Classes::NONE).unwrap();
+                }
+            }
+        });
+        let _ends = Ends(&done);
+        for _ in 0..if cfg!(debug_assertions) { 100 } else { 1_000 } {
+            let databases = Arc::clone(&latest.lock().unwrap());
+            fork(|| {
+                (0..Databases::COUNT).all(|db| {
+                    set(&databases, db, b"child");
+                    databases.swap(db, 15 - db).is_ok()
+                }) && databases.notifies() == Classes::NONE
             });
         }
     });

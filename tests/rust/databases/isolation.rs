@@ -22,15 +22,39 @@ fn next(state: &mut u64) -> u64 {
     *state >> 33
 }
 
-/// Amounts move between keys in different shards and databases while databases are exchanged: their sum stays, for everybody who
-/// looks at all of them at once.
+/// Rounds of all writers together.
+const ROUNDS: u64 = if cfg!(debug_assertions) {
+    30_000
+} else {
+    200_000
+};
+const MANY: u64 = 1_000_000;
+
 #[test]
 fn what_moves_between_keys_is_never_seen_twice_or_not_at_all() {
-    let rounds: u64 = if cfg!(debug_assertions) {
-        10_000
-    } else {
-        200_000
-    };
+    move_between_keys(ROUNDS / 3);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn what_moves_between_keys_is_never_seen_twice_or_not_at_all_for_long() {
+    move_between_keys(MANY / 3 + 1);
+}
+
+#[test]
+fn pairs_are_written_together_while_single_keys_and_the_number_change() {
+    write_pairs(ROUNDS / 2);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn pairs_are_written_together_while_single_keys_and_the_number_change_for_long() {
+    write_pairs(MANY / 2);
+}
+
+/// Amounts move between keys in different shards and databases while databases are exchanged: their sum stays, for everybody who
+/// looks at all of them at once.
+fn move_between_keys(rounds: u64) {
     let databases = databases();
     let key = |i: u64| (i as u32 % KEYS).to_le_bytes();
     for db in [0, 4] {
@@ -103,13 +127,7 @@ fn what_moves_between_keys_is_never_seen_twice_or_not_at_all() {
 }
 
 /// Two keys hold the same value for everybody, whoever writes: single writers of either door keep to their own keys.
-#[test]
-fn pairs_are_written_together_while_single_keys_and_the_number_change() {
-    let rounds = if cfg!(debug_assertions) {
-        10_000
-    } else {
-        100_000
-    };
+fn write_pairs(rounds: u64) {
     let databases = databases();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

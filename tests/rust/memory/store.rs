@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
 use atbr::Error;
-use atbr::engine::{Batch, BulkLoad, Filter, Keep, Options, Page, Store, Ttl, Wait, failpoint};
+use atbr::engine::{
+    Batch, BulkLoad, Change, Filter, Keep, Options, Page, Store, Ttl, Wait, failpoint,
+};
 use atbr::files::tsv::{self, LoadOptions};
 
 use crate::{Map, a_part, fail_everywhere, filled, key, nothing_else};
@@ -76,6 +78,25 @@ fn other_writes_that_fail_leave_the_store_as_it_was() {
         nothing_else,
     );
     fail_everywhere("append to nothing", big, append(b"new"), nothing_else);
+    let write = |key: &'static [u8], at: usize| {
+        move |store: &Store| {
+            let mut reader = None;
+            store.modify(key, Wait::Block, |entry| {
+                // A reader has the value, so that a block has to be copied.
+                reader = entry.and_then(|entry| entry.value.share());
+                Ok((Change::Write(at, TAIL.as_slice().into()), ()))
+            })
+        }
+    };
+    for (key, at) in [
+        (&b"big"[..], 500),
+        (b"big", 1_000),
+        (b"big", 20_000),
+        (b"key 1", 3),
+        (b"new", 7),
+    ] {
+        fail_everywhere("write into a value", big, write(key, at), nothing_else);
+    }
     let incr = |store: &Store| {
         store.delete(b"n", Wait::Block)?;
         store.incr(b"n", 1, 41, Ttl::Default, Wait::Block).map(drop)

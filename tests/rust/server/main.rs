@@ -1,12 +1,16 @@
 //! The server as its callers see it: start, listen, stop.
 
+mod client;
+mod isolation;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atbr::engine::{Databases, Options, Store};
-use atbr::server::{Config, Secrets, Server, StartError};
+use atbr::server::{Config, Limits, Secrets, Server, StartError};
+use client::{Client, Reply};
 
 fn databases() -> Arc<Databases> {
     let zero = Arc::new(Store::new(&Options::default()).unwrap());
@@ -119,4 +123,29 @@ fn a_build_without_tls_says_so() {
         error.to_string().contains("--tls-cert") && error.to_string().contains("no TLS"),
         "{error}"
     );
+}
+
+/// Each of these waits for the server, and not the server for its client.
+#[test]
+fn a_pause_is_no_stall() {
+    let impatient = Config {
+        limits: Limits {
+            stall_timeout: Duration::from_millis(1),
+            ..Limits::default()
+        },
+        ..config()
+    };
+    let server = Server::start(impatient, Secrets::default(), databases()).unwrap();
+    let address = server.resp_addr().unwrap();
+    let (mut pausing, mut waiting) = (Client::connect(address), Client::connect(address));
+    let ok = || Reply::Simple("OK".into());
+    assert_eq!(pausing.call(&["CLIENT", "PAUSE", "1500", "WRITE"]), ok());
+    assert_eq!(waiting.call(&["SET", "a", "1"]), ok());
+    // And one that sends no more than the beginning is ended.
+    let mut stalled = TcpStream::connect(address).unwrap();
+    stalled
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    stalled.write_all(b"*1\r\n$4\r\nPI").unwrap();
+    assert_eq!(stalled.read(&mut [0; 8]).unwrap(), 0);
 }

@@ -1,17 +1,12 @@
 //! Bits of strings: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP.
 
-use std::borrow::Cow;
-
-use super::strings::rewritten;
+use super::strings::LARGE;
 use crate::engine::{Change, Event, Ttl};
-use crate::server::resp::call::{Call, heavy, owned};
+use crate::server::resp::call::{Bytes, Call, heavy, owned};
 use crate::server::resp::failure::{Failure, NOT_AN_INTEGER, SYNTAX, fixed};
 use crate::server::resp::number::{parse_i64, parse_u64};
 
 type Done = Result<(), Failure>;
-
-/// Bytes from which on counting leaves the network's threads.
-const HEAVY: usize = 1 << 20;
 
 /// A bit's place; with `#`, in units of so many bits.
 pub(crate) fn bit_offset(
@@ -40,22 +35,22 @@ pub(crate) fn setbit(call: &mut Call<'_, '_>) -> Done {
         Some(bit @ (0 | 1)) => bit == 1,
         _ => return Err(fixed("ERR bit is not an integer or out of range")),
     };
-    let room = call.rewrite_room(key, offset / 8 + 1)?;
-    let was = heavy(room > HEAVY, || {
+    let at = offset / 8;
+    let room = call.room_to_write(key, Some(at), 1)?;
+    let _place = call.place(room > LARGE)?;
+    let was = heavy(room > LARGE, || {
         call.change_string(key, room, Some(Event::SetBit), |entry, _| {
             let old = entry
                 .as_ref()
-                .map_or(&[][..], |entry| entry.value.as_slice());
+                .and_then(|entry| entry.value.as_slice().get(at));
+            let byte = old.copied().unwrap_or(0);
             let mask = 0x80 >> (offset % 8);
-            let was = old.get(offset / 8).is_some_and(|byte| byte & mask != 0);
-            if was == on && offset / 8 < old.len() {
+            let was = byte & mask != 0;
+            if was == on && old.is_some() {
                 return Ok((Change::Keep, was));
             }
-            let new = rewritten(old, offset / 8 + 1, |value| {
-                let byte = &mut value[offset / 8];
-                *byte = if on { *byte | mask } else { *byte & !mask };
-            })?;
-            Ok((Change::Put(owned(new)), was))
+            let byte = if on { byte | mask } else { byte & !mask };
+            Ok((Change::Write(at, owned(vec![byte])), was))
         })
     })?;
     call.out.flag(was);
@@ -92,9 +87,6 @@ fn counts_bits(call: &Call<'_, '_>, at: usize) -> Result<bool, Failure> {
 /// The bits from `start` to `end`, inclusive, of `len` units of `unit` bits.
 fn bit_range(start: i64, end: i64, len: usize, unit: usize) -> Option<(usize, usize)> {
     let len = len as i64;
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let from_end = |at: i64| if at < 0 { (len + at).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
     (start <= end).then(|| (start as usize * unit, end as usize * unit + unit - 1))
@@ -135,9 +127,10 @@ pub(crate) fn bitcount(call: &mut Call<'_, '_>) -> Done {
         },
         _ => return Err(SYNTAX),
     };
-    let count = bits.map_or(0, |(first, last)| {
-        heavy(last - first > HEAVY * 8, || count_bits(&value, first, last))
-    });
+    let (first, last) = bits.unwrap_or_default();
+    let is_heavy = last - first > LARGE * 8;
+    let _place = call.place(is_heavy)?;
+    let count = bits.map_or(0, |_| heavy(is_heavy, || count_bits(&value, first, last)));
     call.out.integer(count as i64);
     Ok(())
 }
@@ -175,9 +168,9 @@ pub(crate) fn bitpos(call: &mut Call<'_, '_>) -> Done {
         call.out.integer(-1);
         return Ok(());
     };
-    let found = heavy(last - first > HEAVY * 8, || {
-        find_bit(&value, first, last, wanted)
-    });
+    let is_heavy = last - first > LARGE * 8;
+    let _place = call.place(is_heavy)?;
+    let found = heavy(is_heavy, || find_bit(&value, first, last, wanted));
     let position = match found {
         Some(at) => at as i64,
         // The text is followed by zeros, where no end was given.
@@ -205,13 +198,54 @@ fn find_bit(value: &[u8], first: usize, last: usize, wanted: bool) -> Option<usi
     None
 }
 
+#[derive(Clone, Copy)]
+enum Operation {
+    And,
+    Or,
+    Xor,
+    Not,
+}
+
+/// The first source combined with each of the others, as if all were followed by zeros.
+fn combine(
+    sources: &[Option<Bytes>],
+    len: usize,
+    operation: Operation,
+) -> Result<Vec<u8>, Failure> {
+    let mut sources = sources
+        .iter()
+        .map(|source| source.as_deref().unwrap_or(&[]));
+    let first = sources.next().unwrap_or(&[]);
+    let mut combined = Vec::new();
+    combined
+        .try_reserve_exact(len)
+        .map_err(|_| fixed("OOM not enough memory for the value"))?;
+    combined.extend_from_slice(first);
+    combined.resize(len, 0);
+    if let Operation::Not = operation {
+        combined.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    for source in sources {
+        let (both, rest) = combined.split_at_mut(source.len());
+        let pairs = both.iter_mut().zip(source);
+        match operation {
+            Operation::And => {
+                pairs.for_each(|(to, from)| *to &= from);
+                rest.fill(0);
+            }
+            Operation::Or => pairs.for_each(|(to, from)| *to |= from),
+            Operation::Xor | Operation::Not => pairs.for_each(|(to, from)| *to ^= from),
+        }
+    }
+    Ok(combined)
+}
+
 pub(crate) fn bitop(call: &mut Call<'_, '_>) -> Done {
-    let word = call.word(1);
-    let operation = match word.as_str() {
-        "and" => |a: u8, b: u8| a & b,
-        "or" => |a: u8, b: u8| a | b,
-        "xor" => |a: u8, b: u8| a ^ b,
-        "not" if call.args.len() == 4 => |a: u8, _: u8| !a,
+    let operation = match call.word(1).as_str() {
+        "and" => Operation::And,
+        "or" => Operation::Or,
+        "xor" => Operation::Xor,
+        "not" if call.args.len() == 4 => Operation::Not,
         "not" => {
             return Err(fixed(
                 "ERR BITOP NOT must be called with a single source key.",
@@ -229,30 +263,9 @@ pub(crate) fn bitop(call: &mut Call<'_, '_>) -> Done {
         .map(|value| value.len())
         .max()
         .unwrap_or(0);
-    let combined = heavy(
-        longest * sources.len() > HEAVY,
-        || -> Result<Vec<u8>, Failure> {
-            let byte = |source: &Option<_>, at: usize| -> u8 {
-                let source: &Option<crate::server::resp::call::Bytes> = source;
-                source
-                    .as_deref()
-                    .and_then(|value: &[u8]| value.get(at))
-                    .copied()
-                    .unwrap_or(0)
-            };
-            let mut combined = rewritten(&[], longest, |_| {})?;
-            for (at, place) in combined.iter_mut().enumerate() {
-                let mut all = sources.iter();
-                let first = all.next().map_or(0, |source| byte(source, at));
-                *place = if word.as_str() == "not" {
-                    operation(first, 0)
-                } else {
-                    all.fold(first, |sum, source| operation(sum, byte(source, at)))
-                };
-            }
-            Ok(combined)
-        },
-    )?;
+    let is_heavy = longest * sources.len() > LARGE;
+    let _place = call.place(is_heavy)?;
+    let combined = heavy(is_heavy, || combine(&sources, longest, operation))?;
     let (db, target) = (call.keys.db, call.args.at(2));
     if longest == 0 {
         call.keys.delete(db, target, Event::Del)?;
@@ -288,10 +301,11 @@ fn field(text: &[u8]) -> Result<Field, Failure> {
 }
 
 impl Field {
-    fn read(self, value: &[u8], offset: usize) -> i64 {
+    /// The number at a place; `byte` returns the bytes of the text.
+    fn read(self, byte: impl Fn(usize) -> u8, offset: usize) -> i64 {
         let mut number = 0_u64;
         for at in offset..offset + self.bits as usize {
-            let bit = value.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
+            let bit = byte(at / 8) >> (7 - at % 8) & 1;
             number = number << 1 | u64::from(bit);
         }
         if self.signed && self.bits < 64 {
@@ -301,12 +315,13 @@ impl Field {
         number as i64
     }
 
-    fn write(self, value: &mut [u8], offset: usize, number: i64) {
+    /// Writes the number into the part of a text that begins with byte `first`.
+    fn write(self, part: &mut [u8], first: usize, offset: usize, number: i64) {
         for i in 0..self.bits as usize {
             let at = offset + i;
             let bit = number as u64 >> (self.bits as usize - 1 - i) & 1;
             let mask = 0x80 >> (at % 8);
-            let byte = &mut value[at / 8];
+            let byte = &mut part[at / 8 - first];
             *byte = if bit == 1 {
                 *byte | mask
             } else {
@@ -414,43 +429,60 @@ pub(crate) fn bitfield(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
     let writes = |step: &&Step| !matches!(step.action, Action::Get);
     let end = |step: &Step| (step.offset + step.field.bits as usize).div_ceil(8);
-    let Some(longest) = steps.iter().filter(writes).map(end).max() else {
+    let written = steps.iter().filter(writes);
+    let Some(end) = written.clone().map(end).max() else {
         return read_fields(call, key, &steps);
     };
-    let room = call.rewrite_room(key, longest)?;
-    call.change_string(key, room, Some(Event::SetBit), |entry, out| {
-        let old = entry
-            .as_ref()
-            .map_or(&[][..], |entry| entry.value.as_slice());
-        let mut new = rewritten(old, longest, |_| {})?;
-        let mut changed = false;
-        out.array(steps.len());
-        for step in &steps {
-            let before = step.field.read(&new, step.offset);
-            let (number, reply_before) = match step.action {
-                Action::Get => {
-                    out.integer(before);
-                    continue;
+    // Only this part of the text is written.
+    let first = written.map(|step| step.offset / 8).min().unwrap_or(0);
+    let room = call.room_to_write(key, Some(first), end - first)?;
+    let is_heavy = room.max(end - first) > LARGE;
+    let _place = call.place(is_heavy)?;
+    heavy(is_heavy, || {
+        call.change_string(key, room, Some(Event::SetBit), |entry, out| {
+            let old = entry
+                .as_ref()
+                .map_or(&[][..], |entry| entry.value.as_slice());
+            let mut part = Vec::new();
+            part.try_reserve_exact(end - first)
+                .map_err(|_| fixed("OOM not enough memory for the value"))?;
+            part.extend_from_slice(&old[first.min(old.len())..end.min(old.len())]);
+            part.resize(end - first, 0);
+            let grows = old.len() < end;
+            let mut changes = false;
+            out.array(steps.len());
+            for step in &steps {
+                let byte = |at: usize| {
+                    let new = at.checked_sub(first).and_then(|at| part.get(at));
+                    new.or(old.get(at)).copied().unwrap_or(0)
+                };
+                let before = step.field.read(byte, step.offset);
+                let (number, reply_before) = match step.action {
+                    Action::Get => {
+                        out.integer(before);
+                        continue;
+                    }
+                    Action::Set(number) if step.field.signed => (i128::from(number), true),
+                    Action::Set(number) => (i128::from(number as u64), true),
+                    Action::Add(by) => (i128::from(before) + i128::from(by), false),
+                };
+                match step.field.fit(number, step.overflow) {
+                    Some(fitting) => {
+                        step.field.write(&mut part, first, step.offset, fitting);
+                        changes |= grows || fitting != before;
+                        out.integer(if reply_before { before } else { fitting });
+                    }
+                    None => out.null(),
                 }
-                Action::Set(number) if step.field.signed => (i128::from(number), true),
-                Action::Set(number) => (i128::from(number as u64), true),
-                Action::Add(by) => (i128::from(before) + i128::from(by), false),
-            };
-            match step.field.fit(number, step.overflow) {
-                Some(fitting) => {
-                    step.field.write(&mut new, step.offset, fitting);
-                    changed = true;
-                    out.integer(if reply_before { before } else { fitting });
-                }
-                None => out.null(),
             }
-        }
-        let change = if changed || old.len() < longest {
-            Change::Put(Cow::Owned(new))
-        } else {
-            Change::Keep
-        };
-        Ok((change, ()))
+            let change = match (changes, grows) {
+                (true, _) => Change::Write(first, owned(part)),
+                // Nothing fits, and there is room for it all the same.
+                (false, true) => Change::Write(end, owned(Vec::new())),
+                (false, false) => Change::Keep,
+            };
+            Ok((change, ()))
+        })
     })
 }
 
@@ -460,9 +492,10 @@ fn read_fields(call: &mut Call<'_, '_>, key: &[u8], steps: &[Step]) -> Done {
             .as_ref()
             .map_or(&[][..], |entry| entry.value.as_slice());
         out.array(steps.len());
-        steps
-            .iter()
-            .for_each(|step| out.integer(step.field.read(value, step.offset)));
+        steps.iter().for_each(|step| {
+            let byte = |at: usize| value.get(at).copied().unwrap_or(0);
+            out.integer(step.field.read(byte, step.offset));
+        });
     })
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use crate::server::Shared;
 use crate::server::resp::call::Call;
 use crate::server::resp::clients::State;
-use crate::server::resp::failure::{Failure, fixed};
+use crate::server::resp::failure::Failure;
+use crate::server::resp::keyspace::Keyspace;
 use crate::server::resp::lookup;
 
 /// The version of Redis whose behaviour this is.
@@ -37,9 +38,6 @@ const SECTIONS: [(&str, bool); 12] = [
 ];
 
 pub(crate) fn info(call: &mut Call<'_, '_>) -> Result<(), Failure> {
-    if call.in_exec {
-        return Err(fixed("ERR INFO inside a transaction is not supported"));
-    }
     let asked: Vec<String> = call
         .args
         .from(1)
@@ -55,7 +53,7 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Result<(), Failure> {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
-            write_section(&mut text, name, call.shared);
+            write_section(&mut text, name, call.shared, &mut call.keys);
         }
     }
     call.out.verbatim(text.as_bytes());
@@ -90,7 +88,7 @@ fn resident() -> u64 {
     pages.unwrap_or(0) * page.max(0) as u64
 }
 
-fn write_section(text: &mut String, name: &str, shared: &Shared) {
+fn write_section(text: &mut String, name: &str, shared: &Shared, keys: &mut Keyspace<'_, '_>) {
     let mut title = name.to_owned();
     title[..1].make_ascii_uppercase();
     match name {
@@ -135,7 +133,7 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
             line("clients_in_timeout_table", &0);
         }
         "memory" => {
-            let (stats, _) = shared.databases.stats();
+            let (stats, _) = keys.stats();
             let used = stats.bytes_allocated + resp.buffers.used() as u64;
             let (resident, bound) = (resident(), shared.databases.max_bytes().unwrap_or(0));
             line("used_memory", &used);
@@ -170,7 +168,7 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
         }
         "stats" => {
             let stats = &shared.stats;
-            let (store, _) = shared.databases.stats();
+            let (store, _) = keys.stats();
             let rates = resp.counts.rates();
             let (channels, patterns, shard_channels) = resp.pubsub.totals();
             line(
@@ -252,19 +250,13 @@ fn write_section(text: &mut String, name: &str, shared: &Shared) {
         }
         "cluster" => line("cluster_enabled", &0),
         "keyspace" => {
-            for db in shared.databases.written() {
-                let stats = shared
-                    .databases
-                    .get(db)
-                    .map(|store| store.stats())
-                    .unwrap_or_default();
+            for (db, stats) in keys.stats().1 {
                 if stats.entries > 0 {
-                    let average = 0;
                     line(
                         &format!("db{db}"),
                         &format_args!(
-                            "keys={},expires={},avg_ttl={average}",
-                            stats.entries, stats.expiring
+                            "keys={},expires={},avg_ttl={}",
+                            stats.entries, stats.expiring, stats.time_left
                         ),
                     );
                 }

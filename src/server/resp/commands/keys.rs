@@ -1,7 +1,10 @@
 //! Keys whatever they hold: DEL, RENAME, COPY, MOVE, OBJECT, DUMP and their kin.
 
-use crate::engine::{Databases, Event, Ttl};
-use crate::server::resp::call::{Bytes, Call, is_string};
+use std::borrow::Cow;
+
+use super::strings::LARGE;
+use crate::engine::{Change, Databases, Event, Ttl};
+use crate::server::resp::call::{Bytes, Call, heavy, is_string};
 use crate::server::resp::expiry;
 use crate::server::resp::failure::{
     Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SAME_OBJECT, SYNTAX, fixed,
@@ -227,7 +230,11 @@ pub(crate) fn object_freq(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn dump(call: &mut Call<'_, '_>) -> Done {
     match call.copy_string(call.args.at(1))? {
-        Some(value) => call.out.bulk(&rdb::dump(&value)),
+        Some(value) => {
+            let is_heavy = value.len() > LARGE;
+            let _place = call.place(is_heavy)?;
+            heavy(is_heavy, || call.out.bulk(&rdb::dump(&value)));
+        }
         None => call.out.null(),
     }
     Ok(())
@@ -258,8 +265,9 @@ pub(crate) fn restore(call: &mut Call<'_, '_>) -> Done {
         at += 1;
     }
     let (db, key) = (call.keys.db, call.args.at(1));
+    const BUSY: Failure = fixed("BUSYKEY Target key name already exists.");
     if !replaces && call.keys.exists(db, key)? {
-        return Err(fixed("BUSYKEY Target key name already exists."));
+        return Err(BUSY);
     }
     let number = call.integer(2)?;
     if number < 0 {
@@ -287,7 +295,12 @@ pub(crate) fn restore(call: &mut Call<'_, '_>) -> Done {
             call.keys.delete(db, key, Event::Del)?;
         }
     } else {
-        call.keys.set(db, key, &value, ttl, Event::Restore)?;
+        let event = Some(Event::Restore);
+        call.keys
+            .modify(db, key, value.len(), event, |entry| match entry {
+                Some(_) if !replaces => Err(BUSY),
+                _ => Ok((Change::Set(Cow::Borrowed(&value), ttl), ())),
+            })?;
     }
     call.out.ok();
     Ok(())

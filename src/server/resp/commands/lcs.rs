@@ -1,6 +1,6 @@
 //! LCS.
 
-use crate::server::resp::call::{Call, heavy};
+use crate::server::resp::call::{Bytes, Call, heavy, is_string};
 use crate::server::resp::failure::{Failure, NOT_AN_INTEGER, SYNTAX, fixed};
 use crate::server::resp::number::parse_i64;
 use crate::server::resp::reply::Replies;
@@ -61,10 +61,17 @@ fn options(call: &Call<'_, '_>) -> Result<Wanted, Failure> {
 
 pub(crate) fn lcs(call: &mut Call<'_, '_>) -> Result<(), Failure> {
     const TYPES: Failure = fixed("ERR The specified keys must contain string values");
+    // Both at once; they are compared without their locks.
+    let db = call.keys.db;
+    let keys = [call.args.at(1), call.args.at(2)];
     let mut values = Vec::new();
-    for at in 1..=2 {
-        let value = call.copy_string(call.args.at(at)).map_err(|_| TYPES)?;
-        values.push(value);
+    let is_text = call.keys.read_together(db, &keys, |entry| {
+        values.push(entry.as_ref().map(Bytes::of));
+        entry.is_none_or(|entry| is_string(&entry))
+    })?;
+    values.iter().for_each(|value| call.count(value.is_some()));
+    if !is_text {
+        return Err(TYPES);
     }
     let wanted = options(call)?;
     let value = |i: usize| values[i].as_deref().unwrap_or_default();
@@ -78,6 +85,7 @@ pub(crate) fn lcs(call: &mut Call<'_, '_>) -> Result<(), Failure> {
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         ));
     }
+    let _place = call.place(cells > HEAVY_CELLS)?;
     heavy(cells > HEAVY_CELLS, || solve(a, b, &wanted, call.out))
 }
 

@@ -2,7 +2,7 @@
 
 use super::keys::{DB_OUT_OF_RANGE, database_of};
 use crate::engine::{Filter, Glob, Page};
-use crate::server::resp::call::Call;
+use crate::server::resp::call::{Call, heavy};
 use crate::server::resp::failure::{Failure, NOT_AN_INTEGER, SYNTAX, fixed};
 use crate::server::resp::number::{Digits, parse_i64, parse_u64};
 
@@ -10,6 +10,9 @@ type Done = Result<(), Failure>;
 
 /// Longest pattern.
 pub(crate) const MOST_PATTERN: usize = 4 << 10;
+
+/// Keys from which on going through all of them leaves the network's threads.
+const MANY: u64 = 4 << 10;
 
 /// A pattern, if it is not too long.
 pub(crate) fn pattern(text: &[u8]) -> Result<Glob, Failure> {
@@ -60,21 +63,25 @@ pub(crate) fn keys(call: &mut Call<'_, '_>) -> Done {
         glob: Some(pattern(call.args.at(1))?).filter(|_| call.args.at(1) != b"*"),
         ..Filter::default()
     };
-    let mut found = crate::server::resp::reply::Replies::default();
-    let (mut page, mut cursor, mut count) = (Page::default(), 0, 0);
-    loop {
-        cursor = call
-            .keys
-            .scan(call.keys.db, cursor, &filter, 1_000, &mut page)?;
-        count += page.len();
-        (0..page.len()).for_each(|i| found.bulk(page.key(i)));
-        if cursor == 0 {
-            break;
+    let is_heavy = call.keys.len(call.keys.db)? > MANY;
+    let _place = call.place(is_heavy)?;
+    heavy(is_heavy, || {
+        let mut found = crate::server::resp::reply::Replies::default();
+        let (mut page, mut cursor, mut count) = (Page::default(), 0, 0);
+        loop {
+            cursor = call
+                .keys
+                .scan(call.keys.db, cursor, &filter, 1_000, &mut page)?;
+            count += page.len();
+            (0..page.len()).for_each(|i| found.bulk(page.key(i)));
+            if cursor == 0 {
+                break;
+            }
         }
-    }
-    call.out.array(count);
-    call.out.append(&mut found);
-    Ok(())
+        call.out.array(count);
+        call.out.append(&mut found);
+        Ok(())
+    })
 }
 
 pub(crate) fn dbsize(call: &mut Call<'_, '_>) -> Done {
@@ -93,17 +100,21 @@ fn check_mode(call: &Call<'_, '_>) -> Done {
 
 pub(crate) fn flushdb(call: &mut Call<'_, '_>) -> Done {
     check_mode(call)?;
-    call.keys.clear(call.keys.db)?;
+    let is_heavy = call.keys.len(call.keys.db)? > MANY;
+    let _place = call.place(is_heavy)?;
+    heavy(is_heavy, || call.keys.clear(call.keys.db))?;
     call.out.ok();
     Ok(())
 }
 
 pub(crate) fn flushall(call: &mut Call<'_, '_>) -> Done {
     check_mode(call)?;
-    let written: Vec<_> = call.shared.databases.written().collect();
-    for db in written {
-        call.keys.clear(db)?;
+    let mut len = 0;
+    for db in call.shared.databases.written() {
+        len += call.keys.len(db)?;
     }
+    let _place = call.place(len > MANY)?;
+    heavy(len > MANY, || call.keys.clear_all())?;
     call.out.ok();
     Ok(())
 }

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 use crate::engine::{Change, Ttl};
 use crate::server::resp::call::Call;
 use crate::server::resp::expiry::{self, Unit};
-use crate::server::resp::failure::{Failure, SYNTAX, WRONG_TYPE, fixed};
+use crate::server::resp::failure::{Failure, WRONG_TYPE, fixed};
 use crate::server::resp::number::parse_i64;
 
 type Done = Result<(), Failure>;
@@ -249,7 +249,7 @@ pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
     match call.word(2).as_str() {
         "no" => call.out.ok(),
         "yes" | "sync" => return Err(UNSUPPORTED),
-        _ => return Err(SYNTAX),
+        _ => return Err(fixed("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
     }
     Ok(())
 }

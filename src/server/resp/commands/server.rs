@@ -54,9 +54,7 @@ fn save_now(shared: &crate::server::Shared) -> Done {
 }
 
 pub(crate) fn save(call: &mut Call<'_, '_>) -> Done {
-    if call.in_exec {
-        return Err(fixed("ERR SAVE inside a transaction is not supported"));
-    }
+    let _place = call.place(true)?;
     heavy(true, || save_now(call.shared))?;
     call.out.ok();
     Ok(())
@@ -100,6 +98,9 @@ pub(crate) fn shutdown(call: &mut Call<'_, '_>) -> Done {
         heavy(!call.in_exec, || save_now(call.shared))
             .map_err(|_| fixed("ERR Errors trying to SHUTDOWN. Check logs."))?;
     }
+    if saves == Some(false) {
+        call.shared.shutdown.save_nothing();
+    }
     call.session.ends = true;
     call.shared.begin_shutdown();
     Ok(())
@@ -134,30 +135,32 @@ pub(crate) fn config_set(call: &mut Call<'_, '_>) -> Done {
         ))
     };
     let mut wanted: BTreeMap<String, &[u8]> = BTreeMap::new();
-    // All are checked before one is changed.
     for at in (0..args.len()).step_by(2) {
         let name = String::from_utf8_lossy(args.at(at)).to_lowercase();
-        match settings.check(call.shared, &name, args.at(at + 1)) {
-            None => {
-                let given = String::from_utf8_lossy(args.at(at)).into_owned();
-                return Err(failure(format!(
-                    "ERR Unknown option or number of arguments for CONFIG SET - '{given}'"
-                )));
-            }
-            Some(checked) => checked.map_err(|why| failed(&name, why))?,
-        }
+        settings
+            .check_name(call.shared, &name)
+            .map_err(|why| match why {
+                Some(why) => failed(&name, why),
+                None => {
+                    let given = String::from_utf8_lossy(args.at(at));
+                    failure(format!(
+                        "ERR Unknown option or number of arguments for CONFIG SET - '{given}'"
+                    ))
+                }
+            })?;
         if wanted.insert(name.clone(), args.at(at + 1)).is_some() {
             return Err(failed(&name, "duplicate parameter".to_owned()));
         }
     }
-    if call.in_exec && wanted.contains_key("notify-keyspace-events") {
-        return Err(fixed(
-            "ERR notify-keyspace-events cannot change inside a transaction",
-        ));
+    // All are checked before one is changed.
+    for (name, value) in &wanted {
+        settings
+            .check(call.shared, name, value)
+            .map_err(|why| failed(name, why))?;
     }
     for (name, value) in wanted {
         settings
-            .set(call.shared, &name, value)
+            .set(call.shared, &mut call.keys, &name, value)
             .map_err(|why| failed(&name, why))?;
     }
     call.out.ok();
@@ -215,12 +218,7 @@ pub(crate) fn memory_usage(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn memory_stats(call: &mut Call<'_, '_>) -> Done {
-    if call.in_exec {
-        return Err(fixed(
-            "ERR MEMORY STATS inside a transaction is not supported",
-        ));
-    }
-    let (stats, _) = call.shared.databases.stats();
+    let (stats, _) = call.keys.stats();
     let buffers = call.shared.resp.buffers.used() as i64;
     let rows = [
         ("total.allocated", stats.bytes_allocated as i64 + buffers),
@@ -254,6 +252,7 @@ pub(crate) fn memory_doctor(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn memory_purge(call: &mut Call<'_, '_>) -> Done {
     if !call.in_exec {
+        let _place = call.place(true)?;
         heavy(true, || -> Done {
             for db in call.shared.databases.written() {
                 if let Some(store) = call.shared.databases.get(db) {
@@ -418,6 +417,7 @@ pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
             let seconds = seconds
                 .filter(|seconds| (0.0..60.0).contains(seconds))
                 .ok_or(SYNTAX)?;
+            let _place = call.place(true)?;
             heavy(!call.in_exec, || {
                 std::thread::sleep(Duration::from_secs_f64(seconds))
             });

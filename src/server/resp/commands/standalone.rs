@@ -29,7 +29,10 @@ pub(crate) fn module_list(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn no_modules(_call: &mut Call<'_, '_>) -> Done {
-    Err(fixed("ERR modules are not supported"))
+    Err(fixed(
+        "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a local \
+         connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+    ))
 }
 
 pub(crate) fn acl_whoami(call: &mut Call<'_, '_>) -> Done {

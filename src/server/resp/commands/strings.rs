@@ -6,10 +6,13 @@ use crate::engine::{Change, Event, Ttl};
 use crate::server::resp::call::{Call, heavy, is_string, owned};
 use crate::server::resp::expiry::{self, Unit};
 use crate::server::resp::failure::{Failure, SYNTAX, TOO_LONG, WRONG_TYPE, wrong_arity};
-use crate::server::resp::failure::{NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW, failure, fixed};
+use crate::server::resp::failure::{NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW, fixed};
 use crate::server::resp::number::{Digits, NoSum, add_decimals, parse_i64};
 
 type Done = Result<(), Failure>;
+
+/// Bytes from which on a value is written, or its bits are counted, apart from the network's threads.
+pub(super) const LARGE: usize = 1 << 20;
 
 pub(crate) fn get(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
@@ -343,8 +346,8 @@ pub(crate) fn incrbyfloat(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn append(call: &mut Call<'_, '_>) -> Done {
     let (key, tail) = (call.args.at(1), call.args.at(2));
     let most = call.shared.config.limits.max_value;
-    let len = call.append_room(key, tail.len())?;
-    let len = call.change_string(key, len, Some(Event::Append), |entry, _| {
+    let room = call.room_to_write(key, None, tail.len())?;
+    let len = call.change_string(key, room, Some(Event::Append), |entry, _| {
         let len = entry.as_ref().map_or(0, |entry| entry.value.len()) + tail.len();
         if len > most {
             return Err(TOO_LONG);
@@ -383,12 +386,23 @@ pub(crate) fn part(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
 pub(crate) fn getrange(call: &mut Call<'_, '_>) -> Done {
     let key = call.args.at(1);
     let (start, end) = (call.integer(2)?, call.integer(3)?);
+    let mut large = None;
     call.read_string(key, |entry, out| {
-        let value = entry
-            .as_ref()
-            .map_or(&[][..], |entry| entry.value.as_slice());
-        out.bulk(&value[part(start, end, value.len())]);
-    })
+        let Some(entry) = entry else {
+            return out.bulk(b"");
+        };
+        let range = part(start, end, entry.value.len());
+        match &entry.value {
+            // Copied without the lock.
+            value if range.len() > LARGE => large = value.share().map(|block| (block, range)),
+            value => out.bulk(&value.as_slice()[range]),
+        }
+    })?;
+    if let Some((block, range)) = large {
+        let _place = call.place(true)?;
+        heavy(true, || call.out.bulk(&block.value()[range]));
+    }
+    Ok(())
 }
 
 pub(crate) fn setrange(call: &mut Call<'_, '_>) -> Done {
@@ -399,55 +413,41 @@ pub(crate) fn setrange(call: &mut Call<'_, '_>) -> Done {
     let end = offset
         .checked_add(patch.len())
         .filter(|&end| patch.is_empty() || end <= most);
-    let room = call.rewrite_room(key, end.unwrap_or(0).min(most))?;
-    let is_heavy = room > 1 << 20;
-    let len = heavy(is_heavy, || {
+    let room = match end {
+        Some(end) => call.room_to_write(key, Some(offset), end - offset)?,
+        None => 0,
+    };
+    let _place = call.place(room > LARGE)?;
+    let len = heavy(room > LARGE, || {
         call.change_string(key, room, Some(Event::SetRange), |entry, _| {
-            let old = entry
-                .as_ref()
-                .map_or(&[][..], |entry| entry.value.as_slice());
+            let len = entry.as_ref().map_or(0, |entry| entry.value.len());
             if patch.is_empty() {
-                return Ok((Change::Keep, old.len()));
+                return Ok((Change::Keep, len));
             }
             let end = end.ok_or(TOO_LONG)?;
-            let new = rewritten(old, end, |value| value[offset..end].copy_from_slice(patch))?;
-            let len = new.len();
-            Ok((Change::Put(owned(new)), len))
+            Ok((Change::Write(offset, Cow::Borrowed(patch)), len.max(end)))
         })
     })?;
     call.out.integer(len as i64);
     Ok(())
 }
 
-/// A copy of a value, of at least `len` bytes, with changes.
-pub(crate) fn rewritten(
-    old: &[u8],
-    len: usize,
-    change: impl FnOnce(&mut [u8]),
-) -> Result<Vec<u8>, Failure> {
-    let mut new = Vec::new();
-    new.try_reserve_exact(old.len().max(len))
-        .map_err(|_| failure("OOM not enough memory for the value"))?;
-    new.extend_from_slice(old);
-    new.resize(old.len().max(len), 0);
-    change(&mut new);
-    Ok(new)
-}
-
 impl Call<'_, '_> {
-    /// How long a value is that is about to be rewritten, or will be at least.
-    pub(crate) fn rewrite_room(&mut self, key: &[u8], least: usize) -> Result<usize, Failure> {
+    /// Bytes for which there has to be memory so that so many can be written at a place of a value, or behind its end; 0 where
+    /// that is done in place.
+    pub(crate) fn room_to_write(
+        &mut self,
+        key: &[u8],
+        at: Option<usize>,
+        bytes: usize,
+    ) -> Result<usize, Failure> {
         let db = self.keys.db;
-        self.keys.read(db, key, |entry| {
-            entry.map_or(0, |entry| entry.value.len()).max(least)
-        })
-    }
-
-    /// What appending so much may take.
-    fn append_room(&mut self, key: &[u8], tail: usize) -> Result<usize, Failure> {
-        let db = self.keys.db;
-        self.keys.read(db, key, |entry| {
-            entry.map_or(tail, |entry| entry.value.room_to_append(tail))
+        self.keys.read(db, key, |entry| match entry {
+            Some(entry) => {
+                let at = at.unwrap_or(entry.value.len());
+                entry.value.room_to_write(at + bytes)
+            }
+            None => at.unwrap_or(0) + bytes,
         })
     }
 }

@@ -93,6 +93,7 @@ mod bits {
     pub(super) const WHOLE: u32 = Flags::WHOLE.0;
     pub(super) const NOW: u32 = Flags::UNQUEUED.0;
     pub(super) const HEAVY: u32 = Flags::HEAVY.0;
+    pub(super) const OWN: u32 = Flags::OWN_LOCKS.0;
     pub(super) const QUICK: u32 = Flags::QUICK.0;
     pub(super) const SUB: u32 = Flags::WHILE_SUBSCRIBED.0;
     pub(super) const CONN: u32 = Flags::CONNECTION.0;

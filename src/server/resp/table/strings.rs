@@ -1,6 +1,6 @@
 //! Strings and bitmaps.
 
-use super::bits::{F, HEAVY, OOM, QUICK, R, W};
+use super::bits::{F, HEAVY, OOM, OWN, QUICK, R, W};
 use super::row;
 use crate::server::resp::command::{Access, Command, Keys, all_from, one};
 use crate::server::resp::commands::{bits, lcs, strings};
@@ -131,7 +131,7 @@ pub(super) static COMMANDS: &[Command] = &[
     string(row(
         "lcs",
         -3,
-        R,
+        R | OWN | HEAVY,
         &[Keys::Range {
             first: 1,
             last: 2,
