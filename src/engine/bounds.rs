@@ -1,6 +1,6 @@
 //! The bounds of a store: how many entries and bytes it may hold, and how many it does. Knows no shards.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::pool::CHUNK;
 use crate::{Error, Result};
@@ -96,6 +96,8 @@ pub(crate) struct Bounds {
     stores: AtomicU64,
     /// Moves on at every question whose turn it is.
     turn: AtomicU64,
+    /// Counts the times that both counts were forgotten.
+    generation: AtomicU32,
 }
 
 impl Bounds {
@@ -109,6 +111,7 @@ impl Bounds {
             bytes: AtomicU64::new(0),
             stores: AtomicU64::new(0),
             turn: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
         })
     }
 
@@ -152,7 +155,7 @@ impl Bounds {
 
     /// Gives the places of so many entries back.
     pub(crate) fn give_entries(&self, entries: u64) {
-        self.entries.fetch_sub(entries, Ordering::Relaxed);
+        take_from(&self.entries, entries);
     }
 
     /// Entries, or places taken for them: never more than the bound.
@@ -201,7 +204,7 @@ impl Bounds {
         if now > before {
             self.bytes.fetch_add(now - before, Ordering::Relaxed);
         } else if now < before {
-            self.bytes.fetch_sub(before - now, Ordering::Relaxed);
+            take_from(&self.bytes, before - now);
         }
     }
 
@@ -238,6 +241,7 @@ impl Bounds {
 
     /// Forgets both counts.
     pub(crate) fn reset(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.entries.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
     }
@@ -245,26 +249,40 @@ impl Bounds {
     /// Counts what a store holds.
     pub(crate) fn add(&self, entries: u64, bytes: u64) {
         self.entries.fetch_add(entries, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.bounds_bytes() {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Ends [`Bounds::add`].
     pub(crate) fn take_away(&self, entries: u64, bytes: u64) {
-        self.entries.fetch_sub(entries, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        take_from(&self.entries, entries);
+        self.give_bytes(bytes);
     }
 
-    /// As [`Bounds::give_bytes`], of bytes that the child of a fork may have forgotten.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        let less = |used: u64| Some(used.saturating_sub(bytes));
-        let _ = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    /// Counts bytes that are in no store any more; says what [`Bounds::give_back`] has to be told.
+    pub(crate) fn add_outside(&self, bytes: u64) -> u32 {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.generation.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn give_bytes(&self, bytes: u64) {
-        if self.bounds_bytes() {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Ends [`Bounds::add_outside`]. Bytes that were counted before the fork that this process comes from are forgotten already.
+    pub(crate) fn give_back(&self, bytes: u64, generation: u32) {
+        if generation == self.generation.load(Ordering::Relaxed) {
+            take_from(&self.bytes, bytes);
         }
     }
+
+    /// Gives bytes back.
+    pub(crate) fn give_bytes(&self, bytes: u64) {
+        if self.bounds_bytes() {
+            take_from(&self.bytes, bytes);
+        }
+    }
+}
+
+/// Takes from a count what was added to it before.
+fn take_from(count: &AtomicU64, less: u64) {
+    let before = count.fetch_sub(less, Ordering::Relaxed);
+    debug_assert!(before >= less, "{less} of {before}");
 }

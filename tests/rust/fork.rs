@@ -4,6 +4,8 @@
 //! handler, which a forked child may find taken for good. An extension module's host, as Python is one, has no such handler.
 #![no_main]
 
+#[path = "bounded/forks.rs"]
+mod bounded;
 #[path = "databases/forks.rs"]
 mod databases;
 
@@ -25,7 +27,7 @@ fn store() -> Store {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 5] = [
+const TESTS: [Test; 6] = [
     (
         "children_forked_under_load_read_write_load_and_exit",
         children_forked_under_load_read_write_load_and_exit,
@@ -45,6 +47,10 @@ const TESTS: [Test; 5] = [
     (
         "hooks_are_called_in_children_until_they_are_dropped",
         databases::hooks_are_called_in_children_until_they_are_dropped,
+    ),
+    (
+        "large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_sides",
+        bounded::large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_sides,
     ),
 ];
 
