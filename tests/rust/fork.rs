@@ -27,7 +27,7 @@ fn store() -> Store {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
     (
         "children_forked_under_load_read_write_load_and_exit",
         children_forked_under_load_read_write_load_and_exit,
@@ -51,6 +51,10 @@ const TESTS: [Test; 6] = [
     (
         "large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_sides",
         bounded::large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_sides,
+    ),
+    (
+        "stores_that_other_threads_look_at_during_a_fork_can_go_in_the_child",
+        bounded::stores_that_other_threads_look_at_during_a_fork_can_go_in_the_child,
     ),
 ];
 

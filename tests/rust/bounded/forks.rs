@@ -1,8 +1,12 @@
 //! Bounded stores over forks: what they count in the child is what they hold there.
 
-use atbr::engine::{Filter, Limits, Options, Page, Store, Wait};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{fork, key};
+use atbr::engine::{Databases, Event, Filter, Limits, Options, Page, Store, Ttl, Wait};
+
+use super::{Ends, fork, key};
 
 fn bounded(bytes: u64) -> Store {
     Store::new(&Options {
@@ -73,4 +77,42 @@ pub fn large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_side
         assert!(bytes(&store) < 100_000, "{}", bytes(&store));
         assert!(is_usable(&store));
     }
+}
+
+pub fn stores_that_other_threads_look_at_during_a_fork_can_go_in_the_child() {
+    let databases = Databases::new(bounded(2 << 20).into()).unwrap();
+    let set = |db: u8, i: u64, len: usize| {
+        databases
+            .set(db, &key(i), &vec![1; len], Ttl::Default, Event::Set)
+            .unwrap();
+    };
+    (0..2_000).for_each(|i| set(0, i, 1000));
+    let replace = |key: &[u8]| {
+        databases
+            .set(1, key, &[1; 40_000], Ttl::Default, Event::Set)
+            .unwrap();
+        databases.delete(1, key, Event::Del).unwrap();
+    };
+    let done = AtomicBool::new(false);
+    let until_done = |write: &dyn Fn(u64)| {
+        (2_000..)
+            .take_while(|_| !done.load(Ordering::Relaxed))
+            .for_each(write);
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| until_done(&|i| set(0, i, 1000)));
+        // They have nothing of their own to evict, and so go round the shards of the other store.
+        scope.spawn(|| until_done(&|_| replace(b"a")));
+        scope.spawn(|| until_done(&|_| replace(b"b")));
+        let _ends = Ends(&done);
+        for _ in 0..if cfg!(debug_assertions) { 300 } else { 1000 } {
+            thread::sleep(Duration::from_micros(500));
+            fork(|| {
+                let started = Instant::now();
+                // SAFETY: the child's only copy, which nothing uses after this.
+                drop(unsafe { std::ptr::read(&raw const databases) });
+                started.elapsed() < Duration::from_secs(10)
+            });
+        }
+    });
 }
