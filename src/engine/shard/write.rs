@@ -173,6 +173,7 @@ impl<T: Table> Shard<T> {
         let told = self.take_expired(cx, found, old.live);
         let mut at = found.offset;
         if !self.arena.overwrite(at, key, value, form) {
+            self.check_room()?;
             let queue = self.arena.queue_of(at);
             at = self.arena.append(&cx.pool, key, value, form, queue)?;
             failpoint::panic_here();
@@ -386,6 +387,9 @@ impl<T: Table> Shard<T> {
         let value = self.arena.record(found.offset).value;
         let old_len = value.len();
         limits::check_value(old_len + tail.len())?;
+        if value.room_to_append(tail.len()) > 0 {
+            self.check_room()?;
+        }
         if self.arena.append_to_block(&cx.pool, found.offset, tail)? {
             self.value_bytes += tail.len() as u64;
             self.work.bytes_copied += tail.len() as u64;
@@ -442,6 +446,9 @@ impl<T: Table> Shard<T> {
             };
             return self.put(cx, order, key, new, old);
         } else {
+            if deadline != 0 {
+                self.check_room()?;
+            }
             let armed = self.arm(cx, deadline, old.expiry)?;
             let offset = self
                 .arena
