@@ -50,17 +50,17 @@ impl Limits {
         let bits = |shards: u64| shards.max(1).ilog2();
         let wanted = |shards: u64| (bits(shards) + 1).clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
         let mut wanted_bits = wanted(capacity as u64 / ENTRIES_PER_SHARD);
+        // The smaller bound decides how many are filled.
+        let mut most = MAX_SHARD_BITS;
         if self.entries != 0 {
-            let most = wanted(self.entries / BOUNDED_ENTRIES_PER_SHARD);
-            wanted_bits = wanted_bits
-                .max(most)
-                .min(bits(self.entries / FEWEST_ENTRIES));
+            wanted_bits = wanted_bits.max(wanted(self.entries / BOUNDED_ENTRIES_PER_SHARD));
+            most = most.min(bits(self.entries / FEWEST_ENTRIES));
         }
         if self.bytes != 0 {
-            let most = wanted(self.bytes / BYTES_PER_SHARD);
-            wanted_bits = wanted_bits.max(most).min(bits(self.bytes / FEWEST_BYTES));
+            wanted_bits = wanted_bits.max(wanted(self.bytes / BYTES_PER_SHARD));
+            most = most.min(bits(self.bytes / FEWEST_BYTES));
         }
-        wanted_bits
+        wanted_bits.min(most)
     }
 
     /// Most groups of a sub-table of the index: while one is rebuilt it is there twice, which is to be little against the bound.
@@ -285,4 +285,36 @@ impl Bounds {
 fn take_from(count: &AtomicU64, less: u64) {
     let before = count.fetch_sub(less, Ordering::Relaxed);
     debug_assert!(before >= less, "{less} of {before}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shards(entries: u64, bytes: u64, capacity: usize) -> u32 {
+        let limits = Limits {
+            entries,
+            bytes,
+            ..Limits::default()
+        };
+        1 << limits.shard_bits(capacity)
+    }
+
+    #[test]
+    fn a_store_has_no_more_shards_than_either_bound_fills() {
+        for bytes in [0, 1 << 30, 1 << 40] {
+            assert_eq!(shards(10, bytes, 0), 1);
+            assert_eq!(shards(10, bytes, 10_000_000), 1);
+            assert_eq!(shards(20_000, bytes, 0), 8);
+        }
+        for entries in [0, 1_000_000, 1 << 40] {
+            assert_eq!(shards(entries, 1 << 20, 0), 1);
+            assert_eq!(shards(entries, 8 << 20, 1 << 30), 8);
+        }
+        assert_eq!((shards(0, 0, 0), shards(0, 1 << 30, 0)), (128, 256));
+        assert_eq!(
+            (shards(1 << 22, 0, 0), shards(1 << 22, 1 << 30, 0)),
+            (1024, 1024)
+        );
+    }
 }
