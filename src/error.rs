@@ -28,6 +28,8 @@ pub enum Error {
     StoreFull,
     /// A full store has nothing to evict in the shard of a new key. Never leaves the store.
     NothingToEvict,
+    /// A write that has no room yet grows what is there. Never leaves the store.
+    NeedsRoom,
     /// The operation is for stores without bounds.
     Bounded,
     /// There are 16 databases. Holds the number that was asked for.
@@ -127,6 +129,7 @@ impl fmt::Display for Error {
                 "the store is full; raise its bounds, delete entries, or let it evict"
             ),
             Error::NothingToEvict => write!(f, "nothing to evict in the shard"),
+            Error::NeedsRoom => write!(f, "the write has no room"),
             Error::Bounded => write!(f, "a bounded store does not take bulk loads"),
             Error::NoSuchDatabase(db) => write!(f, "there is no database {db}; they are 0 to 15"),
             Error::Broken => write!(

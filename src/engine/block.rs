@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 use super::bounds::Bounds;
 use crate::{Error, Result};
@@ -21,6 +21,8 @@ struct Head {
     room: usize,
     /// What the memory came from.
     memory: Memory,
+    /// What [`Bounds::add_outside`] said.
+    generation: AtomicU32,
     /// Where a block is counted that no record has any more; null before.
     readers: AtomicPtr<Bounds>,
 }
@@ -84,6 +86,7 @@ impl Block {
                 value_len: (value.len() + zeros + tail.len()) as u32,
                 room,
                 memory,
+                generation: AtomicU32::new(0),
                 readers: AtomicPtr::new(ptr::null_mut()),
             });
             let bytes = head.add(1).cast::<u8>().as_ptr();
@@ -180,9 +183,10 @@ impl Block {
     /// Drops the handle of a record that dies. Where readers have handles, the block counts in `bounds` until the last one goes.
     pub(crate) fn leave_to_readers(self, bounds: &Arc<Bounds>) {
         if self.head().references.load(Ordering::Acquire) > 1 {
-            bounds.add(0, self.allocated() as u64);
+            let generation = bounds.add_outside(self.allocated() as u64);
             let counted = Arc::into_raw(Arc::clone(bounds)).cast_mut();
-            // Whoever drops the last handle sees it: this one goes after it was written.
+            // Whoever drops the last handle sees both: this one goes after they were written.
+            self.head().generation.store(generation, Ordering::Relaxed);
             self.head().readers.store(counted, Ordering::Relaxed);
         }
     }
@@ -262,8 +266,10 @@ impl Drop for Block {
         let (room, memory) = (self.head().room, self.head().memory);
         let readers = self.head().readers.load(Ordering::Relaxed);
         if !readers.is_null() {
+            let generation = self.head().generation.load(Ordering::Relaxed);
             // SAFETY: `leave_to_readers` gave up this count, once.
-            unsafe { Arc::from_raw(readers.cast_const()) }.give_back(self.allocated() as u64);
+            let bounds = unsafe { Arc::from_raw(readers.cast_const()) };
+            bounds.give_back(self.allocated() as u64, generation);
         }
         if let Ok(layout) = Self::layout(room) {
             // SAFETY: the last handle; allocated so, with this layout.

@@ -1,6 +1,6 @@
 //! The bounds of a store: how many entries and bytes it may hold, and how many it does. Knows no shards.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::pool::CHUNK;
 use crate::{Error, Result};
@@ -50,17 +50,17 @@ impl Limits {
         let bits = |shards: u64| shards.max(1).ilog2();
         let wanted = |shards: u64| (bits(shards) + 1).clamp(MIN_SHARD_BITS, MAX_SHARD_BITS);
         let mut wanted_bits = wanted(capacity as u64 / ENTRIES_PER_SHARD);
+        // The smaller bound decides how many are filled.
+        let mut most = MAX_SHARD_BITS;
         if self.entries != 0 {
-            let most = wanted(self.entries / BOUNDED_ENTRIES_PER_SHARD);
-            wanted_bits = wanted_bits
-                .max(most)
-                .min(bits(self.entries / FEWEST_ENTRIES));
+            wanted_bits = wanted_bits.max(wanted(self.entries / BOUNDED_ENTRIES_PER_SHARD));
+            most = most.min(bits(self.entries / FEWEST_ENTRIES));
         }
         if self.bytes != 0 {
-            let most = wanted(self.bytes / BYTES_PER_SHARD);
-            wanted_bits = wanted_bits.max(most).min(bits(self.bytes / FEWEST_BYTES));
+            wanted_bits = wanted_bits.max(wanted(self.bytes / BYTES_PER_SHARD));
+            most = most.min(bits(self.bytes / FEWEST_BYTES));
         }
-        wanted_bits
+        wanted_bits.min(most)
     }
 
     /// Most groups of a sub-table of the index: while one is rebuilt it is there twice, which is to be little against the bound.
@@ -96,6 +96,8 @@ pub(crate) struct Bounds {
     stores: AtomicU64,
     /// Moves on at every question whose turn it is.
     turn: AtomicU64,
+    /// Counts the times that both counts were forgotten.
+    generation: AtomicU32,
 }
 
 impl Bounds {
@@ -109,6 +111,7 @@ impl Bounds {
             bytes: AtomicU64::new(0),
             stores: AtomicU64::new(0),
             turn: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
         })
     }
 
@@ -152,7 +155,7 @@ impl Bounds {
 
     /// Gives the places of so many entries back.
     pub(crate) fn give_entries(&self, entries: u64) {
-        self.entries.fetch_sub(entries, Ordering::Relaxed);
+        take_from(&self.entries, entries);
     }
 
     /// Entries, or places taken for them: never more than the bound.
@@ -201,7 +204,7 @@ impl Bounds {
         if now > before {
             self.bytes.fetch_add(now - before, Ordering::Relaxed);
         } else if now < before {
-            self.bytes.fetch_sub(before - now, Ordering::Relaxed);
+            take_from(&self.bytes, before - now);
         }
     }
 
@@ -238,6 +241,7 @@ impl Bounds {
 
     /// Forgets both counts.
     pub(crate) fn reset(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.entries.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
     }
@@ -245,26 +249,72 @@ impl Bounds {
     /// Counts what a store holds.
     pub(crate) fn add(&self, entries: u64, bytes: u64) {
         self.entries.fetch_add(entries, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.bounds_bytes() {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Ends [`Bounds::add`].
     pub(crate) fn take_away(&self, entries: u64, bytes: u64) {
-        self.entries.fetch_sub(entries, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        take_from(&self.entries, entries);
+        self.give_bytes(bytes);
     }
 
-    /// As [`Bounds::give_bytes`], of bytes that the child of a fork may have forgotten.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        let less = |used: u64| Some(used.saturating_sub(bytes));
-        let _ = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    /// Counts bytes that are in no store any more; says what [`Bounds::give_back`] has to be told.
+    pub(crate) fn add_outside(&self, bytes: u64) -> u32 {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.generation.load(Ordering::Relaxed)
     }
 
+    /// Ends [`Bounds::add_outside`]. Bytes that were counted before the fork that this process comes from are forgotten already.
+    pub(crate) fn give_back(&self, bytes: u64, generation: u32) {
+        if generation == self.generation.load(Ordering::Relaxed) {
+            take_from(&self.bytes, bytes);
+        }
+    }
+
+    /// Gives bytes back.
     pub(crate) fn give_bytes(&self, bytes: u64) {
         if self.bounds_bytes() {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            take_from(&self.bytes, bytes);
         }
+    }
+}
+
+/// Takes from a count what was added to it before.
+fn take_from(count: &AtomicU64, less: u64) {
+    let before = count.fetch_sub(less, Ordering::Relaxed);
+    debug_assert!(before >= less, "{less} of {before}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shards(entries: u64, bytes: u64, capacity: usize) -> u32 {
+        let limits = Limits {
+            entries,
+            bytes,
+            ..Limits::default()
+        };
+        1 << limits.shard_bits(capacity)
+    }
+
+    #[test]
+    fn a_store_has_no_more_shards_than_either_bound_fills() {
+        for bytes in [0, 1 << 30, 1 << 40] {
+            assert_eq!(shards(10, bytes, 0), 1);
+            assert_eq!(shards(10, bytes, 10_000_000), 1);
+            assert_eq!(shards(20_000, bytes, 0), 8);
+        }
+        for entries in [0, 1_000_000, 1 << 40] {
+            assert_eq!(shards(entries, 1 << 20, 0), 1);
+            assert_eq!(shards(entries, 8 << 20, 1 << 30), 8);
+        }
+        assert_eq!((shards(0, 0, 0), shards(0, 1 << 30, 0)), (128, 256));
+        assert_eq!(
+            (shards(1 << 22, 0, 0), shards(1 << 22, 1 << 30, 0)),
+            (1024, 1024)
+        );
     }
 }

@@ -539,15 +539,13 @@ impl Databases {
         key: &[u8],
         len: usize,
         event: Option<Event>,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        mut decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
-        let mut decide = Some(decide);
         self.write_one(db, |store, stays| {
             store.modify_as(key, len, Wait::Block, event, |entry| {
                 if !stays() {
                     return Err(Error::WouldBlock);
                 }
-                let decide = decide.take().ok_or(Error::NothingToEvict)?;
                 decide(entry)
             })
         })
@@ -663,7 +661,7 @@ impl<'d> LockedDatabases<'d> {
         key: &[u8],
         len: usize,
         event: Option<Event>,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         let store = self.store(db)?;
         self.held.modify(store, key, len, event, decide)

@@ -179,7 +179,10 @@ fn release(child: bool) {
     if child {
         for entry in stores {
             // SAFETY: registered stores are alive.
-            if let Some(bounds) = unsafe { &(*entry.0).cx.bounds } {
+            let store = unsafe { &*entry.0 };
+            // Of threads that are not here: this one forks while it holds none.
+            store.pins.store(0, Ordering::Relaxed);
+            if let Some(bounds) = &store.cx.bounds {
                 bounds.reset();
             }
         }

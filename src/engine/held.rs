@@ -221,67 +221,65 @@ impl<'s> Held<'s> {
         key: &[u8],
         len: usize,
         event: Option<Event>,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        mut decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         limits::check_key(key.len())?;
         let order = store.cx().placer.place(key).order;
         let spared = Spared::Key(order, key);
         self.write(store, key, key.len() + len, spared, |shard, order| {
-            shard.modify(store.cx(), order, key, event, decide)
+            shard.modify(store.cx(), order, key, event, &mut decide)
         })
     }
 
-    /// Runs a write of a record of `len` bytes; in a bounded store with room that the shards held have made.
+    /// Runs a write of a record of `len` bytes; in a bounded store with room that the shards held have made, where it grows.
     fn write<R>(
         &mut self,
         store: &Store,
         key: &[u8],
         len: usize,
         spared: Spared<'_>,
-        work: impl FnOnce(&mut Shard<Sparse>, u32) -> Result<R>,
+        mut work: impl FnMut(&mut Shard<Sparse>, u32) -> Result<R>,
     ) -> Result<R> {
         let cx = store.cx();
-        let room = cx.bounds.as_ref().map_or(0, |_| room_for(len));
+        let Some(bounds) = &cx.bounds else {
+            let (shard, order) = self.of_key(store, key)?;
+            return work(shard, order);
+        };
         self.of_key(store, key)?;
-        let is_paid = cx.bounds.is_some() && self.reserved.take_bytes(room);
-        if cx.bounds.is_some() && !is_paid {
-            self.evict_until(store, key, |cx, shard, is_own| {
-                let spared = if is_own { spared } else { Spared::Newest };
-                shard.make_room(cx, room, spared)
-            })?;
-        }
-        let has_place = self.reserved.take_entry();
-        let (shard, order) = self.of_key(store, key)?;
-        if has_place {
-            shard.hold_place();
-        }
-        while let Err(error) = self.of_key(store, key)?.0.take_first_entry(cx) {
-            let evicts = cx.bounds.as_ref().is_some_and(|bounds| bounds.evicts());
-            let made = match error {
-                Error::NothingToEvict if evicts => {
+        let room = room_for(len);
+        let is_paid = self.reserved.take_bytes(room);
+        let mut has_room = is_paid || bounds.take_bytes(room);
+        loop {
+            let has_place = has_room && self.reserved.take_entry();
+            let (shard, order) = self.of_key(store, key)?;
+            if has_place {
+                shard.hold_place();
+            }
+            shard.begin_write(is_paid, !has_room);
+            let result = work(shard, order);
+            shard.settle(cx, if has_room { room } else { 0 });
+            match result {
+                Err(Error::NeedsRoom) => {
+                    self.evict_until(store, key, |cx, shard, is_own| {
+                        let spared = if is_own { spared } else { Spared::Newest };
+                        shard.make_room(cx, room, spared)
+                    })?;
+                    has_room = true;
+                }
+                Err(Error::NothingToEvict) if bounds.evicts() => {
                     self.evict_until(store, key, |cx, shard, is_own| {
                         if is_own {
                             Made::Nothing
                         } else {
                             shard.evict_one(cx, Spared::Newest)
                         }
-                    })
+                    })?;
+                    has_room = bounds.take_bytes(room);
                 }
-                _ => Err(Error::StoreFull),
-            };
-            if let Err(error) = made {
-                self.of_key(store, key)?.0.settle(cx, room);
-                return Err(error);
+                Err(Error::NothingToEvict) => return Err(Error::StoreFull),
+                other => return other,
             }
         }
-        let shard = self.of_key(store, key)?.0;
-        shard.set_paid(is_paid);
-        let result = work(shard, order);
-        shard.settle(cx, room);
-        result.map_err(|error| match error {
-            Error::NothingToEvict => Error::StoreFull,
-            other => other,
-        })
     }
 
     /// Goes round the shards that are held, the key's own first, until `make` has made room in one of them.

@@ -85,7 +85,7 @@ impl Locked<'_> {
         &mut self,
         key: &[u8],
         len: usize,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         self.held.modify(self.store, key, len, None, decide)
     }

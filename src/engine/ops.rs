@@ -93,7 +93,7 @@ impl Store {
         value: &[u8],
         ttl: Ttl,
         wait: Wait,
-        f: impl FnOnce(ValueRef<'_>) -> R,
+        mut f: impl FnMut(ValueRef<'_>) -> R,
     ) -> Result<Option<R>> {
         self.modify_up_to(key, value.len(), wait, |old| {
             Ok(match old {

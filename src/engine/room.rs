@@ -27,32 +27,50 @@ pub(super) enum Kept {
 }
 
 impl Store {
-    /// Runs a write of a record of `len` bytes with room for it.
+    /// Runs a write of a record of `len` bytes with room for it. Where that is not there, `work` is asked without it first: only
+    /// what grows has others evicted.
     pub(super) fn write_bounded<R>(
         &self,
+        bounds: &Bounds,
         cell: &Cell,
         len: usize,
         spared: Spared<'_>,
         wait: Wait,
         work: &mut dyn FnMut(&mut Shard<Sparse>) -> Result<R>,
     ) -> Result<R> {
+        let needed = room_for(len);
+        let take = || bounds.take_bytes(needed).then_some(needed);
+        let mut room = if bounds.is_full_of_several() {
+            None
+        } else {
+            take()
+        };
         let mut patience = PATIENCE;
-        let is_paid = self.have_another_pay(cell, len);
+        let (mut is_paid, mut has_expired) = (None, false);
         loop {
-            let room = self.make_room(cell, len, spared, wait)?;
             let mut shard = match cell.write(wait) {
                 Ok(shard) => shard,
                 Err(error) => {
-                    self.give_room(room);
+                    bounds.give_bytes(room.unwrap_or(0));
                     return Err(error);
                 }
             };
-            shard.set_paid(is_paid);
-            let result = shard
-                .take_first_entry(self.cx())
-                .and_then(|()| work(&mut shard));
-            self.finish(cell, shard, room);
-            match result {
+            shard.begin_write(is_paid.unwrap_or(false), room.is_none());
+            let result = work(&mut shard);
+            self.finish(cell, shard, room.unwrap_or(0));
+            room = match result {
+                Err(Error::NeedsRoom) => {
+                    is_paid = is_paid.or_else(|| Some(self.have_another_pay(cell, len)));
+                    Some(self.take_room(cell, needed, spared, wait)?)
+                }
+                Err(Error::NothingToEvict | Error::StoreFull) if !bounds.evicts() => {
+                    // Nothing that has expired shall keep a write out.
+                    let tried = std::mem::replace(&mut has_expired, true);
+                    if tried || !self.expire_until(wait, &mut || !bounds.is_full())? {
+                        return Err(Error::StoreFull);
+                    }
+                    take()
+                }
                 Err(Error::NothingToEvict) => {
                     self.evict_until(cell, wait, &mut patience, |cx, shard, is_own, spared| {
                         if is_own {
@@ -61,25 +79,11 @@ impl Store {
                             shard.evict_one(cx, spared)
                         }
                     })?;
+                    take()
                 }
                 other => return other,
-            }
+            };
         }
-    }
-
-    /// Takes the bytes that a write of a record of `len` bytes may need; evicts where they are not there.
-    ///
-    /// # Errors
-    /// [`Error::StoreFull`], [`Error::WouldBlock`].
-    fn make_room(&self, cell: &Cell, len: usize, spared: Spared<'_>, wait: Wait) -> Result<u64> {
-        let Some(bounds) = &self.cx().bounds else {
-            return Ok(0);
-        };
-        if !bounds.evicts() {
-            // Nothing that has expired shall keep a write out.
-            self.expire_until(wait, &mut || !bounds.is_full())?;
-        }
-        self.take_room(cell, room_for(len), spared, wait)
     }
 
     /// Takes so many bytes; evicts where they are not there.
@@ -109,12 +113,6 @@ impl Store {
             })?;
         }
         Ok(room)
-    }
-
-    fn give_room(&self, room: u64) {
-        if let Some(bounds) = &self.cx().bounds {
-            bounds.give_bytes(room);
-        }
     }
 
     /// Takes out what has expired until `is_enough`; says whether it is.
@@ -559,6 +557,28 @@ mod tests {
             }
         });
         check(&store);
+    }
+
+    #[test]
+    fn what_writes_nothing_into_an_empty_shard_of_a_full_store_has_nothing_evicted() {
+        for on_full in [OnFull::Evict, OnFull::Error] {
+            let store = bounded(4096, 0, on_full);
+            let mut next = 0;
+            while store.len() < 4096 {
+                let key = key_in(&store, 1, next);
+                next = u64::from_le_bytes(key) + 1;
+                store.set(&key, b"", Wait::Block).unwrap();
+            }
+            let missing = key_in(&store, 0, 0);
+            assert!(!store.touch(&missing, Ttl::Millis(9), Wait::Block).unwrap());
+            let set = store.compare_and_set(&missing, Some(b"1"), b"2", Wait::Block);
+            assert!(!set.unwrap());
+            let touched = store.with_locked(&[&missing], |locked| {
+                locked.modify_up_to(&missing, 0, |_| Ok((Change::Expire(Ttl::Never), ())))
+            });
+            touched.unwrap();
+            assert_eq!((store.len(), store.stats().evictions), (4096, 0));
+        }
     }
 
     #[test]

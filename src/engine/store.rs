@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     /// Where `pop_any` goes on: shard above, order hash below.
     pub(crate) pop_cursor: AtomicU64,
     pub(crate) registered: fork::Registered,
-    /// Who keeps the store from going: the sweeper, for a moment.
+    /// Who keeps the store from going for a moment: the sweeper, and writes to stores that share its bounds.
     pub(crate) pins: AtomicUsize,
     /// The store is about to go.
     leaving: AtomicBool,

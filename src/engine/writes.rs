@@ -50,7 +50,7 @@ impl Store {
 
     /// Reads, decides and writes as one step under the shard's write lock. `decide` sees the entry (None
     /// where the key is missing) and must not call back into the store; its error is passed on, and nothing
-    /// is written then.
+    /// is written then. A full store asks it once more, when it has made room for a change that grows.
     ///
     /// # Errors
     /// As [`Store::set_with`], and those of `decide`.
@@ -58,7 +58,7 @@ impl Store {
         &self,
         key: &[u8],
         wait: Wait,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         self.modify_as(key, 0, wait, None, decide)
     }
@@ -73,7 +73,7 @@ impl Store {
         key: &[u8],
         len: usize,
         wait: Wait,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         self.modify_as(key, len, wait, None, decide)
     }
@@ -85,16 +85,11 @@ impl Store {
         len: usize,
         wait: Wait,
         event: Option<Event>,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
+        mut decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'c>, R)>,
     ) -> Result<R> {
         limits::check_key(key.len())?;
-        let mut decide = Some(decide);
         self.write(key, key.len() + len, Kept::Key, wait, |shard, order| {
-            shard.modify(self.cx(), order, key, event, |entry| {
-                // Asked once: what is tried again has not come this far.
-                let decide = decide.take().ok_or(Error::NothingToEvict)?;
-                decide(entry)
-            })
+            shard.modify(self.cx(), order, key, event, &mut decide)
         })
     }
 
@@ -138,13 +133,13 @@ impl Store {
         mut work: impl FnMut(&mut Shard<Sparse>, u32) -> Result<R>,
     ) -> Result<R> {
         let (cell, order) = self.place(key);
-        if self.cx().bounds.is_some() {
+        if let Some(bounds) = &self.cx().bounds {
             let spared = match kept {
                 Kept::Nothing => Spared::None,
                 Kept::Key => Spared::Key(order, key),
             };
             let mut work = |shard: &mut _| work(shard, order);
-            return self.write_bounded(cell, len, spared, wait, &mut work);
+            return self.write_bounded(bounds, cell, len, spared, wait, &mut work);
         }
         let mut shard = cell.write(wait)?;
         let result = work(&mut shard, order)?;

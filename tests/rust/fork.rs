@@ -4,6 +4,8 @@
 //! handler, which a forked child may find taken for good. An extension module's host, as Python is one, has no such handler.
 #![no_main]
 
+#[path = "bounded/forks.rs"]
+mod bounded;
 #[path = "databases/forks.rs"]
 mod databases;
 
@@ -25,7 +27,7 @@ fn store() -> Store {
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 8] = [
     (
         "children_forked_under_load_read_write_load_and_exit",
         children_forked_under_load_read_write_load_and_exit,
@@ -49,6 +51,14 @@ const TESTS: [Test; 6] = [
     (
         "hooks_are_called_in_children_until_they_are_dropped",
         databases::hooks_are_called_in_children_until_they_are_dropped,
+    ),
+    (
+        "large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_sides",
+        bounded::large_values_that_readers_hold_over_a_fork_are_counted_right_on_both_sides,
+    ),
+    (
+        "stores_that_other_threads_look_at_during_a_fork_can_go_in_the_child",
+        bounded::stores_that_other_threads_look_at_during_a_fork_can_go_in_the_child,
     ),
 ];
 

@@ -29,6 +29,8 @@ pub(super) struct Eviction {
     debt: usize,
     /// Room for the next entry was made elsewhere.
     is_paid: bool,
+    /// The write that goes on has no room: it ends in [`Error::NeedsRoom`] where it would grow.
+    lacks_room: bool,
     /// Bytes of the shard that the store's bounds know of.
     accounted: u64,
     place: Place,
@@ -83,24 +85,6 @@ impl<T: Table> Shard<T> {
         Ok(shard)
     }
 
-    /// Where the shard is empty: takes the place of one entry before a write does anything, because it has none to evict.
-    ///
-    /// # Errors
-    /// [`Error::NothingToEvict`].
-    pub(crate) fn take_first_entry(&mut self, cx: &Context) -> Result<()> {
-        if let (Some(bounds), Some(eviction)) = (&cx.bounds, &mut self.eviction)
-            && self.entries == 0
-            && !self.closed
-            && eviction.place != Place::Held
-        {
-            if !bounds.take_entry() {
-                return Err(Error::NothingToEvict);
-            }
-            eviction.place = Place::Held;
-        }
-        Ok(())
-    }
-
     /// Keeps the place of one entry that the caller has taken for the next write.
     pub(crate) fn hold_place(&mut self) {
         if let Some(eviction) = &mut self.eviction {
@@ -138,11 +122,12 @@ impl<T: Table> Shard<T> {
     /// Takes the place of one entry for a new key, evicting where there is none; returns the queue for its record.
     ///
     /// # Errors
-    /// [`Error::StoreFull`].
+    /// [`Error::StoreFull`], [`Error::NeedsRoom`]; [`Error::NothingToEvict`] where the shard has no entry.
     pub(super) fn admit(&mut self, cx: &Context, order: u32) -> Result<Queue> {
         let Some(bounds) = &cx.bounds else {
             return Ok(Queue::Window);
         };
+        self.check_room()?;
         if let Some(eviction) = &mut self.eviction {
             if eviction.place == Place::Held {
                 eviction.place = Place::None;
@@ -161,6 +146,9 @@ impl<T: Table> Shard<T> {
             queue = Queue::Main;
         }
         while !self.take_place(cx) {
+            if self.entries == 0 {
+                return Err(Error::NothingToEvict);
+            }
             if let Some(eviction) = &mut self.eviction {
                 eviction.place = Place::Wanted;
             }
@@ -398,10 +386,24 @@ impl<T: Table> Shard<T> {
         self.eviction.as_ref().is_some_and(|e| e.debt > 0)
     }
 
-    /// Whether room for the next entry was made elsewhere, so that none is evicted here for it.
-    pub(crate) fn set_paid(&mut self, is_paid: bool) {
+    /// Whether room for the next entry was made elsewhere, so that none is evicted here for it; and whether the write has no room,
+    /// until [`Shard::settle`].
+    pub(crate) fn begin_write(&mut self, is_paid: bool, lacks_room: bool) {
         if let Some(eviction) = &mut self.eviction {
             eviction.is_paid = is_paid;
+            eviction.lacks_room = lacks_room;
+        }
+    }
+
+    /// Called before a write grows anything.
+    ///
+    /// # Errors
+    /// [`Error::NeedsRoom`].
+    #[inline]
+    pub(super) fn check_room(&self) -> Result<()> {
+        match &self.eviction {
+            Some(eviction) if eviction.lacks_room => Err(Error::NeedsRoom),
+            _ => Ok(()),
         }
     }
 
@@ -432,6 +434,9 @@ impl<T: Table> Shard<T> {
     /// Tells the store's bounds what the shard holds by now; `taken` bytes were taken in advance.
     pub(crate) fn settle(&mut self, cx: &Context, taken: u64) {
         self.give_place(cx);
+        if let Some(eviction) = &mut self.eviction {
+            eviction.lacks_room = false;
+        }
         let (Some(bounds), Some(_)) = (&cx.bounds, &self.eviction) else {
             return;
         };

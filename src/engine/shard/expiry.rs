@@ -132,6 +132,7 @@ impl<T: Table> Shard<T> {
                 enters: false,
             });
         }
+        self.check_room()?;
         let expiring = self.expiring(cx)?;
         expiring.wheel.reserve(deadline, 1)?;
         let wheel = expiring.name();

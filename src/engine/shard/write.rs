@@ -189,6 +189,7 @@ impl<T: Table> Shard<T> {
         let told = self.take_expired(cx, found, old.live);
         let mut at = found.offset;
         if !self.arena.overwrite(at, key, value, form) {
+            self.check_room()?;
             let queue = self.arena.queue_of(at);
             at = self.arena.append(&cx.pool, key, value, form, queue)?;
             failpoint::panic_here();
@@ -423,6 +424,9 @@ impl<T: Table> Shard<T> {
         let at = if at == usize::MAX { old_len } else { at };
         let len = old_len.max(at.saturating_add(bytes.len()));
         limits::check_value(len)?;
+        if value.room_to_append(len - old_len) > 0 {
+            self.check_room()?;
+        }
         if let Some(copied) = self.arena.write(&cx.pool, found.offset, at, bytes)? {
             self.value_bytes += (len - old_len) as u64;
             self.work.bytes_copied += copied as u64;
@@ -480,6 +484,9 @@ impl<T: Table> Shard<T> {
             };
             return self.put(cx, order, key, new, old);
         } else {
+            if deadline != 0 {
+                self.check_room()?;
+            }
             let armed = self.arm(cx, deadline, old.expiry)?;
             let offset = self
                 .arena

@@ -74,20 +74,24 @@ impl<'c> Call<'c, '_> {
         self.read_string(key, |entry, _| entry.map(|entry| Bytes::of(&entry)))
     }
 
-    /// Changes a string under its key's lock. `len` is how long it may become.
+    /// Changes a string under its key's lock. `len` is how long it may become. Where `f` is asked again, what it has answered
+    /// before is forgotten.
     pub(crate) fn change_string<R>(
         &mut self,
         key: &[u8],
         len: usize,
         event: Option<crate::engine::Event>,
-        f: impl FnOnce(Option<Entry<'_>>, &mut Replies) -> Result<(Change<'c>, R), Failure>,
+        mut f: impl FnMut(Option<Entry<'_>>, &mut Replies) -> Result<(Change<'c>, R), Failure>,
     ) -> Result<R, Failure> {
         let out = &mut *self.out;
-        self.keys
-            .modify(self.keys.db, key, len, event, |entry| match entry {
+        let mark = out.mark();
+        self.keys.modify(self.keys.db, key, len, event, |entry| {
+            out.truncate(mark);
+            match entry {
                 Some(entry) if !is_string(&entry) => Err(WRONG_TYPE),
                 entry => f(entry, out),
-            })
+            }
+        })
     }
 }
 

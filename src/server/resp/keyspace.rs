@@ -127,7 +127,7 @@ impl<'c, 'd> Keyspace<'c, 'd> {
         key: &[u8],
         len: usize,
         event: Option<Event>,
-        decide: impl FnOnce(Option<Entry<'_>>) -> Result<(Change<'v>, R), Failure>,
+        mut decide: impl FnMut(Option<Entry<'_>>) -> Result<(Change<'v>, R), Failure>,
     ) -> Result<R, Failure> {
         let decide = |entry: Option<Entry<'_>>| match decide(entry) {
             Ok((change, result)) => Ok((change, Ok(result))),

@@ -1,5 +1,7 @@
 //! Bounded stores: neither bound is ever passed, what was just written is there, and what has gone is gone for a reason.
 
+mod full;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
