@@ -6,14 +6,14 @@ use crate::Result;
 use crate::engine::table::{GROUP, GroupImage, Table, try_push, try_reserve, try_reserve_exact};
 
 impl<T: Table> Index<T> {
-    /// Makes room in a sub-table: by a half more, or, at the bound, by a split in two.
+    /// Makes room in a sub-table: as much again, or, at the bound, by a split in two.
     pub(super) fn grow(&mut self, sub: usize, keys: &impl Keys) -> Result<()> {
         let (groups, depth) = (self.tables[sub].groups, self.tables[sub].depth);
         let live = self.tables[sub].live();
         if live < capacity(groups) * 3 / 4 {
             return self.rebuild(sub, groups.max(1), keys);
         }
-        let grown = groups + groups / 2 + 1;
+        let grown = 2 * groups + 1;
         if grown > self.most_groups && depth < MAX_DEPTH {
             self.split(sub, GROWN, groups_for(live / 2, GROWN).max(1), keys)
         } else {

@@ -424,7 +424,9 @@ impl<T: Table> Shard<T> {
         let at = if at == usize::MAX { old_len } else { at };
         let len = old_len.max(at.saturating_add(bytes.len()));
         limits::check_value(len)?;
-        if value.room_to_append(len - old_len) > 0 {
+        // What an inline value keeps its length in is written in place.
+        let in_place = value.block_len() == 0 && len == old_len;
+        if !in_place && value.room_to_write(len) > 0 {
             self.check_room()?;
         }
         if let Some(copied) = self.arena.write(&cx.pool, found.offset, at, bytes)? {

@@ -16,6 +16,7 @@ use crate::server::{Config, Secrets, Shared};
 /// A store and the door of HTTP to it.
 pub struct Probe {
     door: Door,
+    #[cfg(fuzzing)]
     databases: Arc<Databases>,
     runtime: Runtime,
 }
@@ -36,12 +37,14 @@ impl Probe {
         let peer = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 1);
         Ok(Probe {
             door: Door::new(Arc::new(shared), Arc::new(Link::default()), peer),
+            #[cfg(fuzzing)]
             databases,
             runtime: Builder::new_current_thread().enable_all().build()?,
         })
     }
 
     /// What is behind the door.
+    #[cfg(fuzzing)]
     pub fn databases(&self) -> &Databases {
         &self.databases
     }

@@ -6,7 +6,7 @@ use atbr::engine::{Change, Databases, Event, OnFull, Store, Ttl, Wait};
 
 use super::{bounded, key};
 
-const LARGE: [u8; 300_000] = [3; 300_000];
+static LARGE: [u8; 300_000] = [3; 300_000];
 
 /// Sets values of 100 bytes until the store is full; returns one that is there.
 fn fill(store: &Store) -> [u8; 8] {
