@@ -64,13 +64,21 @@ class libc_allocator_with_realloc<atbr::Slot> {
   pointer reallocate(pointer p, size_type n) {
     const std::size_t size = n * sizeof(value_type);
     const std::size_t usable = p == nullptr ? 0 : atbr::usable_bytes(p);
-    // Blocks of malloc differ by 16 bytes, three slots: two calls of three change nothing.
-    if (usable >= size && usable - size < 16) return p;
-    void *moved = atbr::allocation_must_fail() ? nullptr : std::realloc(p, size);
+    // Blocks of malloc differ by 16 bytes, three slots; those of many slots by 32 here, so that
+    // five calls of six change nothing.
+    const std::size_t step = size < kManySlots ? 16 : 32;
+    if (usable >= size && usable - size < step) return p;
+    const std::size_t wanted = (size + kHead + step - 1) / step * step - kHead;
+    void *moved = atbr::allocation_must_fail() ? nullptr : std::realloc(p, wanted);
     if (moved != nullptr) return static_cast<pointer>(moved);
     if (usable >= size) return p;
     throw std::bad_alloc();
   }
+  // What malloc keeps before each block, and from how many bytes on an eighth of a block may be
+  // left over.
+  static constexpr std::size_t kHead = 8;
+  static constexpr std::size_t kManySlots = 96;
+
   size_type max_size() const { return static_cast<size_type>(-1) / sizeof(value_type); }
 };
 
