@@ -324,7 +324,9 @@ def main() -> None:
                 figures.add_throughput(name, throughput(name, url))
     print(figures.text())
     if options.plot and figures.throughput:
-        options.plot.write_text(tables_plot.svg(figures.throughput, KVLAYER))
+        options.plot.write_text(tables_plot.throughput(figures.throughput, KVLAYER))
+        ratios = options.plot.with_stem(f"{options.plot.stem}-ratios")
+        ratios.write_text(tables_plot.ratios(figures.ratios))
     if options.write:
         figures.write(options.write)
 

@@ -92,10 +92,20 @@ class Figures:
         known = self.kept["throughput"]
         return [(name, *line) for name in ENGINES for line in known.get(name, ())]
 
+    @property
+    def rows(self) -> list[Row]:
+        """Every line of the table of ratios."""
+        return [Row(*row) for group in GROUPS for row in self.kept["rows"].get(group, ())]
+
+    @property
+    def ratios(self) -> list[tuple[str, float, float]]:
+        """What is so many times as fast as what is beside it, and is to be: (what, ratio, reach)."""
+        rows = [row for row in self.rows if row.rounds and row.reach]
+        return [(row.what, _number(row.ratio), _number(row.reach)) for row in rows]
+
     def text(self) -> str:
         """Return the tables."""
-        rows = [Row(*row) for group in GROUPS for row in self.kept["rows"].get(group, ())]
-        text = f"{self.kept.get('machine', machine())}\n\n{_ratios(rows)}\n"
+        text = f"{self.kept.get('machine', machine())}\n\n{_ratios(self.rows)}\n"
         if self.throughput:
             text += "\nValues of 1 MB under random UUIDs, threads of one process:\n\n"
             text += f"{_throughputs(self.throughput)}\n"
@@ -106,6 +116,10 @@ class Figures:
         before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
         _, _, after = rest.partition(END)
         document.write_text(f"{before}{BEGIN}\n{self.text()}{END}{after}", encoding="utf-8")
+
+
+def _number(words: str) -> float:
+    return float(words.partition(" ")[0])
 
 
 def _ratios(rows: list[Row]) -> str:

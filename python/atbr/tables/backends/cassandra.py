@@ -12,10 +12,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import sha256
+from struct import Struct
 from typing import Any, NamedTuple
 
 from cassandra.concurrent import execute_concurrent
-from cassandra.query import BatchStatement, BatchType
+from cassandra.query import BatchStatement, BatchType, BoundStatement
 
 from atbr.tables.backend import Backend, Pair, chunks, distinct, pages
 from atbr.tables.backends.cassandra_session import AT_ONCE, CassandraSession, Statement
@@ -33,6 +34,7 @@ BATCH_BYTES = 256 * 1024
 IN_ROWS = 100
 PAGE_ROWS = 4_000
 LONGEST_TTL = 630_720_000
+_INT = Struct(">i").pack
 # The row of a namespace among those of its tables, which all have names.
 NAMESPACE = ""
 
@@ -145,8 +147,12 @@ class CassandraBackend(Backend):
         def batch(number: int, part: list[Pair], statement: Any) -> BatchStatement:
             level = self._engine.consistency
             batch = BatchStatement(BatchType.UNLOGGED, consistency_level=level)
+            # Values as Cassandra has them: the driver would look at the type of each.
+            first, last = [layout.name.encode(), _INT(number)], [_INT(seconds) for seconds in more]
+            row = BoundStatement(statement)
             for key, value in part:
-                batch.add(statement, (layout.name, number, key, value, *more))
+                row.values = [*first, key, value, *last]
+                batch.add(row)
             return batch
 
         def work() -> None:
