@@ -139,6 +139,7 @@ pub(crate) fn dispatch(
         return Outcome::Done;
     }
     if shared.resp.pause.is_on() && shared.resp.pause.stops(command, session) {
+        session.place = None;
         return Outcome::Paused;
     }
     match &mut session.queue {
@@ -315,25 +316,26 @@ fn run_slow(
         && keys.len() > 1
         && !command.is(Flags::UNQUEUED.and(Flags::OWN_LOCKS));
     let is_heavy = is_large || keys.len() > MANY_KEYS;
-    let Ok(_place) = session.take_place(shared, is_heavy) else {
+    let Ok(place) = session.take_place(shared, is_heavy) else {
         return;
     };
-    if !is_locked {
-        let keys = Keyspace::free(databases, session.db);
-        return heavy(is_heavy, || {
-            run(shared, session, command, args, out, keys, false)
-        });
-    }
+    session.holds_place = place.is_some();
     let db = session.db;
     let mark = out.mark();
-    let room = room::of(databases, command, args, db, Room::NONE);
     let locked = heavy(is_heavy, || {
+        if !is_locked {
+            let keys = Keyspace::free(databases, db);
+            run(shared, session, command, args, out, keys, false);
+            return Ok(());
+        }
+        let room = room::of(databases, command, args, db, Room::NONE);
         databases.with_room_and_locked(room, &[], &keys, |locked| {
             let keys = Keyspace::locked(databases, locked, db);
             run(shared, session, command, args, out, keys, false);
             Ok(())
         })
     });
+    session.holds_place = false;
     if let Err(error) = locked {
         out.truncate(mark);
         report(shared, session, out, &Failure::from(error));

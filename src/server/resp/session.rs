@@ -92,6 +92,8 @@ pub(crate) struct Session {
     pub(crate) errors: u64,
     /// What the command that waited for it has been given.
     pub(crate) place: Option<Place>,
+    /// The command that runs has one already.
+    pub(crate) holds_place: bool,
     /// The command has done nothing: it needs a place, and is to be run again with one.
     pub(crate) waits: bool,
 }
@@ -119,6 +121,7 @@ impl Session {
             misses: 0,
             errors: 0,
             place: None,
+            holds_place: false,
             waits: false,
         }
     }
@@ -129,7 +132,7 @@ impl Session {
         shared: &Shared,
         is_heavy: bool,
     ) -> Result<Option<Place>, Failure> {
-        if !is_heavy {
+        if !is_heavy || self.holds_place {
             return Ok(None);
         }
         let place = self.place.take();

@@ -146,25 +146,31 @@ fn needs<'q>(databases: &Databases, queue: &'q Queue, mut db: u8) -> Needs<'q> {
 }
 
 pub(crate) fn exec(call: &mut Call<'_, '_>) -> Done {
-    let Some(queue) = &call.session.queue else {
+    let Some(queue) = call.session.queue.take() else {
         return Err(fixed("ERR EXEC without MULTI"));
     };
-    let runs = !queue.is_broken && !call.session.watches.are_dirty();
-    let is_heavy = runs && needs(&call.shared.databases, queue, call.session.db).are_heavy();
-    let _place = call.place(is_heavy)?;
-    let queue = call.session.queue.take().unwrap_or_default();
-    let watches = std::mem::take(&mut call.session.watches);
-    call.session.discard();
     if queue.is_broken {
+        call.session.discard();
         return Err(failure(
             "EXECABORT Transaction discarded because of previous errors.",
         ));
     }
-    if watches.are_dirty() {
+    if call.session.watches.are_dirty() {
+        call.session.discard();
         call.out.null_array();
         return Ok(());
     }
     let mut needs = needs(&call.shared.databases, &queue, call.session.db);
+    let is_heavy = needs.are_heavy();
+    let _place = match call.place(is_heavy) {
+        Ok(place) => place,
+        Err(failure) => {
+            call.session.queue = Some(queue);
+            return Err(failure);
+        }
+    };
+    let watches = std::mem::take(&mut call.session.watches);
+    call.session.discard();
     needs.keys.extend(watches.keys());
     let (shared, databases) = (call.shared, &call.shared.databases);
     let mark = call.out.mark();

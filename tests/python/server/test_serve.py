@@ -256,6 +256,56 @@ os.waitpid(child, 0)
     assert run_python(program) == "the child holds no port\n"
 
 
+def test_a_fork_amid_commands_and_events_has_usable_databases(
+    run_python: Callable[..., str],
+) -> None:
+    program = """
+import os, sys, threading, warnings
+sys.path[:0] = sys.argv[1:]
+from resp_wire import Wire, encode
+import atbr
+warnings.simplefilter("ignore", DeprecationWarning)  # the network's threads are meant
+store = atbr.Store()
+server = store.serve(http=None)
+listener = Wire(server.resp_port)
+listener.call("CONFIG", "SET", "notify-keyspace-events", "KEA")
+listener.send("PSUBSCRIBE", "*")
+done = threading.Event()
+
+def command(number):
+    with Wire(server.resp_port) as wire:
+        while not done.is_set():
+            for db in range(16):
+                wire.socket.sendall(encode("SELECT", db) + encode("SET", "a", number) + encode("SWAPDB", db, number))
+                for _ in range(3):
+                    assert wire.reply() == b"+OK\\r\\n"
+
+def listen():
+    while listener.socket.recv(1 << 16):
+        pass
+
+threads = [threading.Thread(target=command, args=(number,)) for number in range(3)]
+threads.append(threading.Thread(target=listen))
+for thread in threads:
+    thread.start()
+for _ in range(50):
+    child = os.fork()
+    if not child:
+        for db in range(16):
+            server.db(db)["child"] = "1"
+            assert server.db(db).pop("child") == "1"
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+done.set()
+server.close()
+for thread in threads:
+    thread.join()
+print("all children ended")
+"""
+    folder = str(Path(__file__).parent)
+    assert run_python(program, folder) == "all children ended\n"
+
+
 def test_threads_close_and_start_servers_at_once(store: Store[str]) -> None:
     def work() -> None:
         for _ in range(5):

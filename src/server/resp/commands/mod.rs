@@ -1,5 +1,6 @@
 //! What commands do, by family.
 
+pub(crate) mod bitfield;
 pub(crate) mod bits;
 pub(crate) mod clients;
 pub(crate) mod connection;

@@ -3,7 +3,7 @@
 use super::bits::{F, HEAVY, OOM, OWN, QUICK, R, W};
 use super::row;
 use crate::server::resp::command::{Access, Command, Keys, all_from, one};
-use crate::server::resp::commands::{bits, lcs, strings};
+use crate::server::resp::commands::{bitfield, bits, lcs, strings};
 
 const READ: &[Keys] = &[one(1, Access::Read)];
 const LOOK: &[Keys] = &[one(1, Access::Look)];
@@ -169,14 +169,14 @@ pub(super) static COMMANDS: &[Command] = &[
         -2,
         W | OOM,
         &[one(1, Access::ReadModify)],
-        bits::bitfield,
+        bitfield::bitfield,
     ))
     .since(
         "3.2.0",
         "Reads and writes integers of any width within a string.",
     )
     .takes_time("O(N) for N steps"),
-    bitmap(row("bitfield_ro", -2, R | F, READ, bits::bitfield_ro))
+    bitmap(row("bitfield_ro", -2, R | F, READ, bitfield::bitfield_ro))
         .since("6.0.0", "Reads integers of any width within a string.")
         .takes_time("O(N) for N steps"),
 ];
