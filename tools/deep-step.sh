@@ -4,7 +4,7 @@ set -uo pipefail
 
 venv=${VENV:-.venv}
 work=build/deep
-fuzz_seconds=${ATBR_FUZZ_SECONDS:-60}
+fuzz_seconds=${ATBR_FUZZ_SECONDS:-40}
 tarball=${ATBR_FREETHREADED_TARBALL:-}
 
 lacks() {

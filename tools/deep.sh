@@ -1,21 +1,18 @@
 #!/usr/bin/env bash
-# The long tests: deep.sh [STEP...]; without a step, all of them, within ATBR_DEEP_MINUTES (45).
+# The long tests: deep.sh [STEP...]; without a step, all of them in two rows side by side, within ATBR_DEEP_MINUTES (45).
 # Each step (tools/deep-step.sh) logs to build/deep/STEP.log; a tool that the machine lacks leaves its step out and is named.
 set -uo pipefail
 
 work=build/deep
 left_out=77
 deadline=$((SECONDS + ${ATBR_DEEP_MINUTES:-45} * 60))
-summary=()
-status=0
 
-step() { # step NAME SECONDS: one step in a process of its own
+step() { # step NAME SECONDS: one step in a process of its own; writes a line of the summary, and returns whether it failed
   local name=$1 budget=$2 left=$((deadline - SECONDS)) start=$SECONDS code=0 word
   if [ "$left" -lt "$budget" ]; then budget=$left; fi
   if [ "$budget" -le 0 ]; then
-    summary+=("$(printf '%-18s %-9s' "$name" 'no time')")
-    status=1
-    return
+    printf '%-18s %-9s\n' "$name" 'no time' >"$work/$name.summary"
+    return 1
   fi
   printf -- '-- %s\n' "$name"
   timeout --kill-after=20 "$budget" tools/deep-step.sh "$name" >"$work/$name.log" 2>&1 || code=$?
@@ -25,31 +22,44 @@ step() { # step NAME SECONDS: one step in a process of its own
     124) word='timed out' ;;
     *) word=FAILED ;;
   esac
+  printf '%-18s %-9s %5d s  %s\n' "$name" "$word" $((SECONDS - start)) \
+    "$(grep -E '^(left out|test result|=+ .*(passed|failed))|ERROR SUMMARY|^Done [0-9]+ runs' "$work/$name.log" | tail -n 1)" \
+    >"$work/$name.summary"
   if [ "$code" -ne 0 ] && [ "$code" -ne "$left_out" ]; then
-    status=1
-    tail -n 60 "$work/$name.log"
+    printf -- '-- %s %s\n%s\n' "$name" "$word" "$(tail -n 60 "$work/$name.log")"
+    return 1
   fi
-  summary+=("$(printf '%-18s %-9s %5d s  %s' "$name" "$word" $((SECONDS - start)) \
-    "$(grep -E '^(left out|test result|=+ .*(passed|failed))|ERROR SUMMARY|^Done [0-9]+ runs' "$work/$name.log" | tail -n 1)")")
+}
+
+row() { # row STEP...: one after the other; returns whether any failed
+  local name status=0
+  for name in "$@"; do step "$name" "${budgets[$name]}" || status=1; done
+  return "$status"
 }
 
 cd "$(dirname "$0")/.." || exit
 declare -A budgets=(
-  [rust]=600 [races]=300 [address]=600 [memcheck]=480 [fuzz]=480 [mutants]=900
-  [python]=1500 [pythons]=900 [freethreaded]=600
+  [python]=1800 [pythons]=900 [freethreaded]=900
+  [rust]=900 [races]=300 [address]=900 [memcheck]=600 [fuzz]=900 [mutants]=900
 )
-steps=("$@")
-if [ ${#steps[@]} -eq 0 ]; then
-  steps=(python pythons freethreaded rust races address memcheck fuzz mutants)
-fi
-mkdir -p "$work"
-for name in "${steps[@]}"; do
+one=(python pythons freethreaded)
+other=(rust races address memcheck fuzz mutants)
+for name in "$@"; do
   if [ -z "${budgets[$name]:-}" ]; then
     echo "deep: no step '$name'; there are: ${!budgets[*]}" >&2
     exit 2
   fi
-  step "$name" "${budgets[$name]}"
 done
+if [ $# -gt 0 ]; then
+  one=("$@")
+  other=()
+fi
+mkdir -p "$work"
+rm -f "$work"/*.summary
+row "${other[@]}" &
+status=0
+row "${one[@]}" || status=1
+wait $! || status=1
 printf '\n'
-printf '%s\n' "${summary[@]}"
+for name in "${one[@]}" "${other[@]}"; do cat "$work/$name.summary"; done
 exit "$status"
