@@ -62,6 +62,12 @@ tables-bench: $(OPTIMISED) ## atbr.tables beside bare drivers, on every engine
 	@tools/engines.sh cassandra
 	$(BIN)/python benches/tables.py --plot docs/tables.svg --write docs/tables.md
 
+.PHONY: server-bench
+server-bench: $(OPTIMISED) ## the server beside redis-server, Tornado and granian: 40 minutes
+	@tools/system-packages.sh server-bench
+	$(BIN)/python -m pip install --quiet --group servers
+	$(BIN)/python benches/server.py --write docs/server.md
+
 .PHONY: wheel
 wheel: | toolchain ## a manylinux_2_17 wheel, tried in a virtualenv without a compiler
 	tools/wheel.sh

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,9 +20,18 @@ import time
 import urllib.request
 from pathlib import Path
 
+import serving
+from serving import Row
+
 KEYS = 100_000
 VALUE = "x" * 32
 HERE = Path(__file__).parent
+# What our rate of HTTP GETs is to be, in theirs.
+PEERS = {"granian": 2, "tornado": 15}
+NAMES = {"granian": "starlette on granian", "tornado": "Tornado"}
+SOCKETS = ("/v1/ws", "/getws/")
+
+Rates = dict[str, list[float]]
 SCRIPT = f"""
 math.randomseed(os.time())
 request = function()
@@ -54,7 +61,7 @@ def serve_tornado(port: int) -> None:
 
     store = Store(entries(), keys=bytes, values=bytes)
 
-    class Get(tornado.web.RequestHandler):  # type: ignore[misc]
+    class Get(tornado.web.RequestHandler):  # type: ignore[misc,unused-ignore]
         def get(self, key: str) -> None:
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.write(store.get(key.encode(), b""))
@@ -107,14 +114,8 @@ SERVERS = {"atbr": serve_atbr, "granian": serve_granian, "tornado": serve_tornad
 # -- load ------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def start(name: str) -> tuple[subprocess.Popen[bytes], int]:
-    port = free_port()
+    port = serving.free_port()
     process = subprocess.Popen(
         [sys.executable, __file__, "--serve", name, "--port", str(port)],
         stdin=subprocess.PIPE,
@@ -155,39 +156,51 @@ def websocket(generator: Path, port: int, path: str, seconds: float) -> float:
     return float(done.stdout)
 
 
-def build_generator(folder: str) -> Path:
-    generator = Path(folder) / "websocket"
-    source = HERE / "websocket.rs"
-    subprocess.run(["rustc", "--edition", "2024", "-O", source, "-o", generator], check=True)
-    return generator
-
-
-def measure(peers: list[str], seconds: float, rounds: int) -> None:
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is needed: apt-get install wrk")
-    rates: dict[str, list[float]] = {}
+def measure(peers: list[str], seconds: float, rounds: int) -> Rates:
+    """Return requests a second of each server, and gets a second of the WebSockets."""
+    serving.need("wrk")
+    rates: Rates = {}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "keys.lua"
         script.write_text(SCRIPT)
-        generator = build_generator(folder)
+        generator = serving.compiled("websocket", folder)
         running = {name: start(name) for name in ["atbr", *peers]}
         try:
             for _ in range(rounds):
                 for name, (_, port) in running.items():
                     rates.setdefault(name, []).append(wrk(port, seconds, str(script)))
                 port = running["atbr"][1]
-                for path in ("/v1/ws", "/getws/"):
+                for path in SOCKETS:
                     rate = websocket(generator, port, path, seconds)
-                    rates.setdefault(f"atbr {path}", []).append(rate)
+                    rates.setdefault(path, []).append(rate)
         finally:
             for process, _ in running.values():
                 process.terminate()
                 process.wait()
-    own = statistics.median(rates["atbr"])
-    print(f"{'':14} {'a second':>10}  atbr's HTTP GET is")
-    for name, all_rates in rates.items():
-        rate = statistics.median(all_rates)
-        print(f"{name:14} {rate:10,.0f}  {own / rate:6.2f} times that")
+    return rates
+
+
+def rows_of(rates: Rates) -> list[Row]:
+    medians = {name: statistics.median(seen) for name, seen in rates.items()}
+    own = medians["atbr"]
+    found = []
+    for name, reach in PEERS.items():
+        if name in medians:
+            what = f"HTTP GET by wrk, 50 connections; the same handler in {NAMES[name]}"
+            found.append(row(what, own, medians[name], reach))
+    for path in SOCKETS:
+        what = f"gets of {path}, 16 sockets of 32 requests ahead; HTTP GET of the same run"
+        found.append(row(what, medians[path], own, 1.5))
+    return found
+
+
+def row(what: str, ours: float, theirs: float, reach: float) -> Row:
+    rates = f"{ours / 1e3:,.1f} k/s", f"{theirs / 1e3:,.1f} k/s"
+    return Row(what, *rates, f"{ours / theirs:.2f} x", f">= {reach:g} x")
+
+
+def rows(rounds: int = 3, seconds: float = 5) -> list[Row]:
+    return rows_of(measure(list(PEERS), seconds, rounds))
 
 
 def main() -> None:
@@ -202,7 +215,8 @@ def main() -> None:
         SERVERS[options.serve](options.port)
     else:
         peers = [peer for peer in options.peers.split(",") if peer]
-        measure(peers, options.seconds, options.rounds)
+        for line in rows_of(measure(peers, options.seconds, options.rounds)):
+            print(*line, sep=" | ")
 
 
 if __name__ == "__main__":

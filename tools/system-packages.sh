@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs from the system: a C++ compiler, sparsehash's headers, Python's venv.
-# system-packages.sh [lint] also installs shellcheck where apt-get exists.
+# system-packages.sh [lint|server-bench] also installs shellcheck, or what asks and what is asked beside the server,
+# where apt-get exists.
 set -euo pipefail
 
 python=${PYTHON:-python3}
@@ -28,6 +29,11 @@ has cc || missing+=(gcc libc6-dev)
   missing+=("python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv")
 if [ "${1:-}" = lint ] && has apt-get; then
   has shellcheck || missing+=(shellcheck)
+fi
+if [ "${1:-}" = server-bench ] && has apt-get; then
+  has redis-benchmark || missing+=(redis-tools)
+  has redis-server || missing+=(redis-server)
+  has wrk || missing+=(wrk)
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi

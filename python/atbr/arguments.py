@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any
 
 LONGEST = 1_024
@@ -62,6 +61,9 @@ class Arguments:
             raise self._refused(unknown.args[0], args, kwargs) from None
         text = ",".join(parts)
         if len(text) > LONGEST:
+            # Here, for it takes megabytes, which a server that caches nothing need not hold.
+            from hashlib import blake2b
+
             return "#" + blake2b(text.encode(), digest_size=32).hexdigest()
         return text
 

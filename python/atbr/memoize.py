@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
-import secrets
 from collections.abc import Callable, Coroutine
 from typing import (
     TYPE_CHECKING,
@@ -341,7 +341,7 @@ def _name_and_prefix(function: Any) -> tuple[str, str]:
         re.sub("[%:(]", lambda at: f"%{ord(at[0]):02x}", part) for part in (module, name)
     )
     if "<" in name:
-        prefix += f":{secrets.token_hex(8)}"
+        prefix += f":{os.urandom(8).hex()}"
     return f"{module}.{name}", f"{prefix}("
 
 

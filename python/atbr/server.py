@@ -86,7 +86,7 @@ class Server:
         stall_timeout: Seconds after which a client is cut off that takes nothing of an answer, or sends too little of
             what it has begun.
         unauthenticated_timeout: Seconds in which a client has to show a secret, and to end the handshake of TLS.
-        threads: Threads of the network; 0: one for each processor.
+        threads: Threads of the network; 0: one fewer than processors, and at least one.
 
     Raises:
         OSError: A port cannot be listened on, or a file of secrets or the certificate cannot be used.

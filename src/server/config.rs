@@ -74,7 +74,7 @@ pub struct Config {
     pub http: Option<u16>,
     /// Port of the Redis protocol; 0: any free one; None: not served.
     pub resp: Option<u16>,
-    /// Threads of the network; 0: as many as there are processors.
+    /// Threads of the network; 0: one fewer than there are processors, and at least one.
     pub threads: usize,
     /// The folder that clients may load from and save to; None: they may not.
     pub data_dir: Option<PathBuf>,
@@ -123,7 +123,9 @@ impl Config {
     /// Threads of the network.
     pub(crate) fn threads(&self) -> usize {
         match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            // The last one is for what else runs: loads, long commands, clients on the same machine. Threads that take
+            // turns with these wake one another for nothing.
+            0 => std::thread::available_parallelism().map_or(1, |n| (n.get() - 1).max(1)),
             threads => threads,
         }
     }

@@ -48,10 +48,16 @@ impl Stream {
     /// Waits for something to read, without room for it. What is encrypted has to be read to be known.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Stream::Plain(stream) => stream.readable().await,
+            // A socket may be called readable that has nothing yet.
+            Stream::Plain(stream) => stream.peek(&mut [0]).await.map(drop),
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Ok(()),
         }
+    }
+
+    /// Whether [`Stream::readable`] waits.
+    pub(crate) fn knows_readable(&self) -> bool {
+        matches!(self, Stream::Plain(_))
     }
 
     /// Says that nothing more comes, where the protocol has a word for it.

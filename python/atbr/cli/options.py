@@ -92,7 +92,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("idle-timeout", "SECONDS", seconds, "close connections that say nothing for so long"),
         Flag("stall-timeout", "SECONDS", seconds, "cut off who takes or sends too slowly"),
         Flag("unauthenticated-timeout", "SECONDS", seconds, "time to show the secret asked for"),
-        Flag("threads", "N", count, "threads of the network; one a processor if left out"),
+        Flag(
+            "threads", "N", count, "threads of the network; one fewer than processors if left out"
+        ),
         Flag("drain", "SECONDS", seconds, "time that requests have to end at exit", 10.0),
     ),
     "logs": (

@@ -82,6 +82,7 @@ fn round(
     let (shared, escape) = (load.shared, load.options.escape);
     crew::run(
         threads,
+        load.options.gives_way,
         parts.iter_mut().collect(),
         &mut load.ticker,
         |part, poll| {
@@ -192,6 +193,7 @@ fn merge(load: &mut Load<'_>, bulk: &mut BulkLoad<'_>, bytes: usize) -> Result<(
     let mut merged = None;
     crew::run(
         1,
+        load.options.gives_way,
         vec![(bulk, &mut merged)],
         &mut load.ticker,
         |(bulk, merged), _| {

@@ -13,6 +13,10 @@ use crate::{Error, Result};
 /// Time between two reports; with it Ctrl-C ends a call well within the 100 ms that it may take.
 const INTERVAL: Duration = Duration::from_millis(30);
 
+/// Steps of priority that threads give up: with five, others that are always busy get three times as much.
+#[cfg(target_os = "linux")]
+const GIVEN_WAY: libc::c_int = 5;
+
 /// Called on the calling thread; [`ControlFlow::Break`] cancels.
 pub(super) type Report<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
 
@@ -99,10 +103,12 @@ impl<'a> Ticker<'a> {
     }
 }
 
-/// Calls `work` once for each job, on at most `threads` threads, and returns when all are done. Each call is given a
-/// function that it has to call often: it says whether to stop, and where no thread could be had it reports as well.
+/// Calls `work` once for each job, on at most `threads` threads, which `give_way` to others or not, and returns when all
+/// are done. Each call is given a function that it has to call often: it says whether to stop, and where no thread could
+/// be had it reports as well.
 pub(super) fn run<J: Send>(
     threads: usize,
+    give_way: bool,
     jobs: Vec<J>,
     ticker: &mut Ticker<'_>,
     work: impl Fn(J, &mut dyn FnMut() -> Result<()>) + Sync,
@@ -115,6 +121,9 @@ pub(super) fn run<J: Send>(
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
     let running = AtomicUsize::new(0);
     let labour = || {
+        if give_way {
+            lower_priority();
+        }
         let _done = OnDrop(|| {
             running.fetch_sub(1, Ordering::Release);
             caller.unpark();
@@ -150,11 +159,47 @@ pub(super) fn run<J: Send>(
     });
 }
 
+/// Makes the calling thread, and those that it starts, wait longer for a processor that others want as well. For good:
+/// few may raise a priority.
+fn lower_priority() {
+    // Elsewhere it is the priority of the process.
+    #[cfg(target_os = "linux")]
+    // SAFETY: it takes a number; on Linux it acts on the calling thread alone.
+    unsafe {
+        libc::nice(GIVEN_WAY);
+    }
+}
+
 /// Calls its function when it goes, also when a panic makes it go.
 struct OnDrop<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn priority() -> libc::c_int {
+        // SAFETY: it takes numbers; 0 is the calling thread.
+        unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+    }
+
+    #[test]
+    fn only_threads_that_give_way_have_a_lower_priority() {
+        let (own, shared) = (priority(), Shared::default());
+        let mut report = |_: &Progress| ControlFlow::Continue(());
+        let mut ticker = Ticker::new(&mut report, &shared, Progress::default());
+        for (give_way, expected) in [(true, (own + GIVEN_WAY).min(19)), (false, own)] {
+            let seen = Mutex::new(Vec::new());
+            run(2, give_way, vec![(); 3], &mut ticker, |(), _| {
+                seen.lock().unwrap().push(priority());
+            });
+            assert_eq!(seen.into_inner().unwrap(), [expected; 3]);
+        }
+        assert_eq!(priority(), own);
     }
 }

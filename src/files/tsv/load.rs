@@ -32,6 +32,9 @@ pub struct LoadOptions {
     /// Threads that parse. `None`: as many as the machine gives this process, fewer for a small file. The result does not
     /// depend on it.
     pub threads: Option<usize>,
+    /// Leave others a processor, and where threads have priorities, give way to them: for loads beside work that cannot
+    /// wait, which take longer for it.
+    pub gives_way: bool,
     /// Which row of several with one key stays.
     pub keep: Keep,
     /// Time to live of the rows.
@@ -50,6 +53,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         LoadOptions {
             threads: None,
+            gives_way: false,
             keep: Keep::Last,
             ttl: Ttl::Default,
             escape: Escape::None,
@@ -201,7 +205,10 @@ impl Load<'_> {
     /// Threads for an input of `len` bytes.
     fn threads(&self, len: u64) -> usize {
         let wanted = self.options.threads.unwrap_or_else(|| {
-            let machine = thread::available_parallelism().map_or(1, usize::from);
+            let mut machine = thread::available_parallelism().map_or(1, usize::from);
+            if self.options.gives_way {
+                machine = (machine - 1).max(1);
+            }
             // Each thread begins a chunk of records and one of items in every shard.
             let begun = self.store.shards() as u64 * BYTES_PER_SHARD;
             machine.min((len / BYTES_PER_THREAD.max(4 * begun)) as usize)

@@ -19,9 +19,9 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use super::connection::Link;
 use super::json::{Item, write_bytes};
 use super::keys::Found;
+use super::link::Link;
 use super::path::Query;
 use super::problem::Problem;
 use super::routes::Result;

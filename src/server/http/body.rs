@@ -10,7 +10,7 @@ use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
-use super::connection::Link;
+use super::link::Link;
 use super::problem::Problem;
 
 /// Who sends slower than this, for longer than the stall time-out, holds a connection for its own sake.

@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::Poll;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 
-use super::consumers::Consumer;
 use super::door::Door;
+use super::link::{Link, Rest};
 use super::watched::Watched;
 use super::{App, socket};
 use crate::server::stats::Stats;
@@ -23,52 +22,15 @@ use crate::server::{ConnectionGuard, Shared};
 const MAX_HEADERS: usize = 100;
 /// What hyper needs at least.
 const LEAST_BUFFER: usize = 8 << 10;
-/// What the parts of one connection tell each other.
-#[derive(Default)]
-pub(super) struct Link {
-    pub(super) phase: AtomicU8,
-    /// What it holds of memory.
-    pub(super) consumer: Arc<Consumer>,
-    /// A request has shown a secret.
-    authenticated: AtomicBool,
-    /// What goes on after the answer to a handshake.
-    pub(super) upgrade: Mutex<Option<socket::Upgrade>>,
+
+/// Why a conversation is over.
+enum End {
+    /// It rests, and can go on.
+    Rest,
+    Over,
 }
 
-/// Between requests.
-pub(super) const IDLE: u8 = 0;
-/// Bytes of a request's head have come, and not all.
-pub(super) const IN_HEAD: u8 = 1;
-/// The head is whole, and there is no answer yet.
-pub(super) const AT_WORK: u8 = 2;
-
-impl Link {
-    /// The head of a request is there.
-    #[inline]
-    pub(super) fn begin(&self) {
-        self.phase.store(AT_WORK, Ordering::Relaxed);
-    }
-
-    /// The request has its answer.
-    #[inline]
-    pub(super) fn end(&self) {
-        self.phase.store(IDLE, Ordering::Relaxed);
-    }
-
-    /// Whether the client has shown a secret, or none is asked for.
-    pub(super) fn is_known(&self) -> bool {
-        self.authenticated.load(Ordering::Relaxed)
-    }
-
-    /// The client has shown a secret.
-    pub(super) fn authenticate(&self, shared: &Shared) {
-        if !self.authenticated.swap(true, Ordering::Relaxed) {
-            shared.strangers.leave();
-        }
-    }
-}
-
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Outcome = Result<End, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(
@@ -79,7 +41,7 @@ pub(crate) async fn serve(
 ) {
     let link = Arc::new(Link::default());
     if !shared.secrets.are_set() {
-        link.authenticated.store(true, Ordering::Relaxed);
+        link.trust();
     } else if !shared
         .strangers
         .enter(shared.config.limits.max_unauthenticated)
@@ -90,13 +52,16 @@ pub(crate) async fn serve(
     let place = Place(Arc::clone(&shared), Arc::clone(&link));
     let noted = shared.descriptors.note(stream.as_raw_fd());
     let mut watched = Watched::new(stream, Arc::clone(&shared), Arc::clone(&link));
-    let outcome = match watched.readable().await {
-        Ok(()) => {
-            let (stream, outcome) = converse(watched, peer, &shared, &link).await;
-            watched = stream;
-            outcome
+    let outcome = loop {
+        if let Err(error) = watched.readable().await {
+            break Err(error.into());
         }
-        Err(error) => Err(error.into()),
+        // Boxed, as what comes after it: connections that say nothing do without its room.
+        let (stream, outcome) = Box::pin(converse(watched, peer, &shared, &link)).await;
+        watched = stream;
+        if !matches!(outcome, Ok(End::Rest)) {
+            break outcome;
+        }
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "an HTTP connection ended early");
@@ -124,6 +89,7 @@ async fn converse(
     link: &Arc<Link>,
 ) -> (Watched, Outcome) {
     let limits = &shared.config.limits;
+    let may_rest = watched.may_rest();
     let door = Door::new(Arc::clone(shared), Arc::clone(link), peer);
     let mut connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -136,12 +102,17 @@ async fn converse(
         let mut connection = Pin::new(&mut connection);
         let mut ending = pin!(shared.shutdown.begun());
         let mut asked_to_end = false;
+        let mut rest = Rest::default();
         std::future::poll_fn(|cx| {
             if !asked_to_end && ending.as_mut().poll(cx).is_ready() {
                 asked_to_end = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.poll_without_shutdown(cx)
+            match connection.as_mut().poll_without_shutdown(cx) {
+                Poll::Ready(outcome) => Poll::Ready(outcome.map(|()| End::Over)),
+                Poll::Pending if may_rest => rest.poll(link, cx).map(|()| Ok(End::Rest)),
+                Poll::Pending => Poll::Pending,
+            }
         })
         .await
     };
@@ -150,18 +121,26 @@ async fn converse(
     let upgrade = link.upgrade.lock().take();
     let outcome = match (outcome, upgrade) {
         (Err(error), _) => Err(error.into()),
-        (Ok(()), Some(upgrade)) => {
+        (Ok(End::Rest), _) => {
+            stream.ahead = parts.read_buf;
+            Ok(End::Rest)
+        }
+        (Ok(End::Over), Some(upgrade)) => {
             stream.is_socket = true;
             let app = App(Arc::clone(shared));
             let held = app.hold(link);
-            let outcome = socket::run(&mut stream, &parts.read_buf, upgrade, held, shared).await;
-            let outcome = match outcome {
-                Ok(()) => stream.close().await,
-                error => error,
-            };
-            outcome.map_err(Into::into)
+            let run = socket::run(&mut stream, parts.read_buf, upgrade, held, shared);
+            match Box::pin(run).await {
+                Ok(()) => close(&mut stream).await,
+                Err(error) => Err(error.into()),
+            }
         }
-        (Ok(()), None) => stream.close().await.map_err(Into::into),
+        (Ok(End::Over), None) => close(&mut stream).await,
     };
     (stream, outcome)
+}
+
+async fn close(stream: &mut Watched) -> Outcome {
+    let closed = Box::pin(stream.close()).await;
+    closed.map(|()| End::Over).map_err(Into::into)
 }

@@ -21,9 +21,9 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::connection::Link;
 use super::guard::{Admitted, Exposure};
 use super::keys::{Call, Found};
+use super::link::Link;
 use super::path::{Plus, Query, decode};
 use super::problem::Problem;
 use super::reply::{self, IsMadeYet};
@@ -76,7 +76,7 @@ impl Door {
     where
         B: hyper::body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
-        self.link.begin();
+        self.link.begin(body.is_end_stream());
         let started = Instant::now();
         let exposure = exposure(parts.uri.path());
         let admitted = self.check_size(&parts);
@@ -234,6 +234,7 @@ impl Door {
     #[inline]
     fn now(&self, mut response: Response, admitted: Admitted, started: Instant) -> Answer {
         finish(&self.app, &self.link, &mut response, admitted, started);
+        self.link.settle();
         Answer::Now(ready(Ok(response)))
     }
 }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::body::Reader;
-use super::connection::Link;
 use super::json::Key;
+use super::link::Link;
 use super::path::Query;
 use super::problem::Problem;
 use super::routes::Result;
@@ -189,6 +189,8 @@ impl App {
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
             escape: self.config.tsv.escape(),
+            // Those who ask for keys meanwhile do not want to wait.
+            gives_way: true,
             ..LoadOptions::default()
         }
     }

@@ -8,8 +8,8 @@ use axum::http::header::HOST;
 use axum::http::{Method, Request, Uri};
 use tokio::runtime::{Builder, Runtime};
 
-use super::connection::Link;
 use super::door::Door;
+use super::link::Link;
 use crate::engine::{Databases, Options, Store};
 use crate::server::{Config, Secrets, Shared};
 

@@ -15,7 +15,7 @@ use hyper::body::Frame;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::connection::Link;
+use super::link::Link;
 use crate::engine::Block;
 
 /// A key's time to live in milliseconds, in requests and answers.

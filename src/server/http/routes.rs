@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 
-use super::connection::Link;
 use super::keys::Call;
+use super::link::Link;
 use super::path::Query;
 use super::problem::Problem;
 use super::{App, LARGE, batch, console, figures, listing, load, original, reply, socket};

@@ -4,14 +4,14 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::connection::{AT_WORK, IDLE, IN_HEAD, Link};
+use super::link::{Link, Phase};
 use crate::server::Shared;
 use crate::server::stats::Stats;
 use crate::server::stream::Stream;
@@ -27,6 +27,8 @@ pub(super) struct Watched {
     stream: Stream,
     shared: Arc<Shared>,
     link: Arc<Link>,
+    /// What was read before and not used.
+    pub(super) ahead: Bytes,
     /// Made when the stream first waits for something that has to come in time.
     timer: Option<Pin<Box<Sleep>>>,
     waits: Option<Waits>,
@@ -52,6 +54,7 @@ impl Watched {
             stream,
             shared,
             link,
+            ahead: Bytes::new(),
             timer: None,
             waits: None,
             opened: now,
@@ -61,18 +64,31 @@ impl Watched {
         }
     }
 
-    /// Waits for the first byte: until then a connection is a socket and little more.
+    /// Waits for the first byte of a request: until then a connection is a socket and little more.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        let limit = match self.link.is_known() {
-            false => self.shared.config.limits.unauthenticated_timeout,
-            true => self.shared.config.limits.stall_timeout,
+        if !self.ahead.is_empty() {
+            return Ok(());
+        }
+        let deadline = match self.link.has_asked() {
+            true => self.deadline(),
+            false if !self.link.is_known() => Some(self.stranger_until()),
+            false => Some(self.opened + self.shared.config.limits.stall_timeout),
         };
         let readable = self.shared.shutdown.unless_begun(self.stream.readable());
-        match tokio::time::timeout(limit, readable).await {
+        let readable = match deadline {
+            None => Ok(readable.await),
+            Some(deadline) => tokio::time::timeout_at(deadline, readable).await,
+        };
+        match readable {
             Ok(Some(outcome)) => outcome,
             Ok(None) => Err(io::ErrorKind::ConnectionAborted.into()),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
+    }
+
+    /// Whether it can be waited for without what reads it.
+    pub(super) fn may_rest(&self) -> bool {
+        self.stream.knows_readable()
     }
 
     /// Ends the answers, and gives the client a moment to stop sending: closing at once would take back what it has not
@@ -108,12 +124,12 @@ impl Watched {
             return None;
         }
         let limits = &self.shared.config.limits;
-        match self.link.phase.load(Ordering::Relaxed) {
-            IN_HEAD => Some(self.head_began + HEAD_TIMEOUT),
+        match self.link.phase() {
+            Phase::InHead => Some(self.head_began + HEAD_TIMEOUT),
             // Who waits for the body watches it.
-            AT_WORK => None,
-            _ if !self.link.is_known() => Some(self.stranger_until()),
-            _ => limits.idle_timeout.map(|idle| self.active + idle),
+            Phase::AtWork => None,
+            Phase::Idle if !self.link.is_known() => Some(self.stranger_until()),
+            Phase::Idle => limits.idle_timeout.map(|idle| self.active + idle),
         }
     }
 
@@ -163,12 +179,13 @@ impl Watched {
         if self.link.consumer.has_to_end(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        self.link.is_behind(polled.is_pending());
         match polled {
             Poll::Ready(Ok(bytes)) => {
                 Stats::add(&self.shared.stats.bytes_out, bytes as u64);
                 self.waits = None;
                 self.is_active();
-                if self.link.phase.load(Ordering::Relaxed) == IN_HEAD {
+                if self.link.phase() == Phase::InHead {
                     // The next request can wait until this answer is taken.
                     self.head_began = Instant::now();
                 }
@@ -200,15 +217,21 @@ impl AsyncRead for Watched {
             // Asking on and on for what is open to all does not prolong it.
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if !self.ahead.is_empty() {
+            let len = self.ahead.len().min(into.remaining());
+            into.put_slice(&self.ahead.split_to(len));
+            if self.link.has_read() {
+                self.head_began = Instant::now();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = into.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, into) {
             Poll::Ready(Ok(())) => {
                 let bytes = into.filled().len() - before;
                 Stats::add(&self.shared.stats.bytes_in, bytes as u64);
                 self.is_active();
-                let phase = &self.link.phase;
-                if bytes > 0 && !self.is_socket && phase.load(Ordering::Relaxed) == IDLE {
-                    phase.store(IN_HEAD, Ordering::Relaxed);
+                if bytes > 0 && !self.is_socket && self.link.has_read() {
                     self.head_began = Instant::now();
                 }
                 Poll::Ready(Ok(()))
@@ -217,6 +240,7 @@ impl AsyncRead for Watched {
             // An answer that is not taken is timed by its writer.
             Poll::Pending if matches!(self.waits, Some(Waits::Take(_))) => Poll::Pending,
             Poll::Pending => {
+                self.link.is_dry();
                 let waits = self.deadline().map(Waits::Send);
                 ready!(self.poll_too_late(waits, cx))?;
                 Poll::Pending

@@ -247,6 +247,60 @@ def test_beyond_the_bound_of_all_buffers_the_largest_goes() -> None:
                 connection.close()
 
 
+# Longer than it takes the server to give back what it holds for a connection that asks nothing.
+REST_SECONDS = 0.3
+GET_A = b"GET /get/key/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def answers(connection: socket.socket, count: int) -> bytes:
+    """Read so many answers of `a`."""
+    got = b""
+    while got.count(b"\r\n\r\n1") < count:
+        part = connection.recv(1024)
+        assert part, got
+        got += part
+    return got
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [GET_A, GET_A],
+        [GET_A, GET_A[:20], GET_A[20:]],
+        [GET_A + GET_A[:1], GET_A[1:]],
+        [GET_A + GET_A[:20], GET_A[20:] + GET_A + GET_A[:3], GET_A[3:]],
+    ],
+)
+def test_a_connection_that_rests_goes_on(served: Server, parts: list[bytes]) -> None:
+    with connect(served) as connection:
+        sent = b""
+        for part in parts:
+            connection.sendall(part)
+            sent += part
+            answers(connection, part.count(b"\r\n\r\n"))
+            time.sleep(REST_SECONDS)
+        assert sent.count(b"\r\n\r\n") == len(sent) // len(GET_A)
+
+
+def test_a_body_that_comes_late_is_no_request(served: Server) -> None:
+    store = served.db(0)
+    body = b"GET /put/key/smuggled/value/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    for request in (GET_A, b"PUT /v1/keys/late HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        with connect(served) as connection:
+            connection.sendall(request[:-2] + length)
+            time.sleep(REST_SECONDS)
+            try:
+                connection.sendall(body)
+                time.sleep(REST_SECONDS)
+                connection.shutdown(socket.SHUT_WR)
+                read_all(connection)
+            except OSError:
+                pass
+    assert b"smuggled" not in store
+    assert store[b"late"] == body
+
+
 def test_long_request_lines_and_headers_are_refused(served: Server) -> None:
     for request in [
         b"GET /get/key/" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",

@@ -22,8 +22,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-use super::connection::Link;
 use super::guard::{PROTOCOL, offered_protocols};
+use super::link::Link;
 use super::path::Query;
 use super::problem::Problem;
 use super::routes::Result;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -37,7 +38,7 @@ const BESIDES: usize = MAX_KEY_LEN + 64;
 /// Serves messages until the connection ends.
 pub(in super::super) async fn run(
     stream: &mut Watched,
-    first: &[u8],
+    first: Bytes,
     handler: Upgrade,
     held: Held,
     shared: &Arc<Shared>,
@@ -63,6 +64,7 @@ pub(in super::super) async fn run(
         timer: Box::pin(tokio::time::sleep_until(now + PING_EVERY)),
     };
     socket.take(&mut first.to_vec());
+    drop(first);
     let mut ending = pin!(shared.shutdown.begun());
     let mut has_said_so = false;
     std::future::poll_fn(|cx| {
