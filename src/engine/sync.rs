@@ -17,7 +17,7 @@ pub(super) use std::sync::atomic;
 /// No waiting thread sleeps longer before it looks again.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_micros(200);
 
-/// Backs off a little more at each step: spins, yields, sleeps.
+/// Backs off a little more at each step: spins, then sleeps.
 struct Backoff(u32);
 
 impl Backoff {
