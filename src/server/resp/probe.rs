@@ -21,6 +21,9 @@ pub enum RespEnd {
     Error(Vec<u8>),
 }
 
+/// Longest line, longer than what fuzzing sends.
+const LINE: usize = 64 << 10;
+
 /// The commands of a stream.
 pub type RespCommands = Vec<Vec<Vec<u8>>>;
 
@@ -33,6 +36,7 @@ pub fn resp_commands(
     let allowed = Allowed {
         authenticated,
         bulk,
+        line: LINE,
     };
     let (mut parser, mut found) = (Parser::default(), Vec::new());
     let mut input = Vec::new();
@@ -100,6 +104,7 @@ impl RespProbe {
         let allowed = Allowed {
             authenticated: true,
             bulk: stream.len(),
+            line: LINE,
         };
         let mut parser = Parser::default();
         let mut out = Replies::of_version(self.session.resp3);

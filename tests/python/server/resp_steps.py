@@ -379,8 +379,6 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "MEMORY MALLOC-STATS": lambda s: Step([], "in kind"),
     "LATENCY DOCTOR": lambda s: Step([], "in kind"),
     "LATENCY GRAPH": lambda s: ["command"],
-    "MODULE LOAD": lambda s: ["x"],
-    "MODULE UNLOAD": lambda s: ["x"],
     "ACL CAT": lambda s: Step(["string"], "in any order"),
     "SAVE": lambda s: [],
     "OBJECT HELP": lambda s: Step([], "in kind"),

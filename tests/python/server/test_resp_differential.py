@@ -54,6 +54,9 @@ ELSEWHERE = {
     "client|no-touch": "test_resp::test_clients_tell_what_they_are",
     "client|setinfo": "test_resp::test_clients_tell_what_they_are",
     "debug": "test_resp_limits::test_commands_that_take_long_leave_room_for_others",
+    # The real server refuses them before it queues them.
+    "module|load": "test_resp_server::test_there_are_no_modules",
+    "module|unload": "test_resp_server::test_there_are_no_modules",
     "monitor": "test_resp::test_a_monitor_sees_commands_and_no_secret",
     "quit": "test_resp_differential::test_requests_that_are_cut_or_wrong_get_the_same_bytes",
     "psync": "test_resp_server::test_nobody_replicates_from_here",

@@ -53,6 +53,12 @@ def test_nobody_replicates_from_here(wire: Wire) -> None:
         assert wire.call(*args) == b"-ERR replication is not supported\r\n"
 
 
+def test_there_are_no_modules(wire: Wire) -> None:
+    assert wire.call("MODULE", "LIST") == b"*0\r\n"
+    for word in ("LOAD", "UNLOAD"):
+        assert wire.call("MODULE", word, "x").startswith(b"-ERR MODULE command not allowed.")
+
+
 def test_there_is_one_user(wire: Wire) -> None:
     assert wire.call("ACL", "USERS") == b"*1\r\n$7\r\ndefault\r\n"
     for args in (["LIST"], ["GETUSER", "a"], ["SETUSER", "a"], ["DELUSER", "a"]):
