@@ -242,19 +242,22 @@ pub(crate) fn dump(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn restore(call: &mut Call<'_, '_>) -> Done {
     let (mut replaces, mut is_absolute) = (false, false);
+    let (mut has_idle, mut has_freq) = (false, false);
     let mut at = 4;
     while at < call.args.len() {
         let more = at + 1 < call.args.len();
         match call.word(at).as_str() {
             "replace" => replaces = true,
             "absttl" => is_absolute = true,
-            "idletime" if more => {
+            "idletime" if more && !has_freq => {
+                has_idle = true;
                 at += 1;
                 if call.integer(at)? < 0 {
                     return Err(fixed("ERR Invalid IDLETIME value, must be >= 0"));
                 }
             }
-            "freq" if more => {
+            "freq" if more && !has_idle => {
+                has_freq = true;
                 at += 1;
                 if !(0..=255).contains(&call.integer(at)?) {
                     return Err(fixed("ERR Invalid FREQ value, must be >= 0 and <= 255"));
