@@ -80,18 +80,30 @@ impl Store {
     /// As [`Store::reserve`]; asks `go_on` now and then, with no lock held.
     ///
     /// # Errors
-    /// As [`Store::reserve`]; [`Error::Cancelled`] where `go_on` said no.
+    /// As [`Store::reserve`]; [`Error::Cancelled`] where `go_on` said no. What was made until then is given back.
     pub fn reserve_while(&self, additional: usize, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
         self.check_open()?;
         if self.is_bounded_in_bytes() {
             return Ok(());
         }
         let share = additional.div_ceil(self.cells().len());
-        for cell in self.cells() {
-            cell.lock.write().reserve(self.cx(), share)?;
-            check(go_on)?;
+        for (number, cell) in self.cells().iter().enumerate() {
+            let sized = cell.lock.write().reserve(self.cx(), share);
+            if let Err(error) = sized.and_then(|()| check(go_on)) {
+                self.unreserve(number);
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    /// Makes the indexes of the shards up to this one as small as their entries allow.
+    fn unreserve(&self, last: usize) {
+        for cell in &self.cells()[..=last] {
+            // Out of memory here only means that it stays as large as it is.
+            let _ = cell.lock.write().compact_index(self.cx());
+        }
+        super::ffi::trim_malloc();
     }
 
     /// Moves live records together and gives free memory back to the system. In steps: no shard is locked

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
+use atbr::Error;
 use atbr::engine::{
     Batch, BulkLoad, Filter, Glob, HasherKind, Keep, Options, Page, Popped, Store, Ttl, Wait,
 };
@@ -446,4 +447,23 @@ fn a_large_merge_can_be_cancelled_and_a_small_one_is_finished() {
         assert_eq!(store.len(), 100_000);
     }
     assert_eq!(contents(&store).len(), 100_000);
+}
+
+#[test]
+fn a_reserve_that_is_given_up_gives_back_what_it_has_made() {
+    let store = Store::new(&Options::default()).unwrap();
+    for i in 0..10_000u32 {
+        store.set(&i.to_le_bytes(), b"value", Wait::Block).unwrap();
+    }
+    let before = store.stats().bytes_allocated;
+    let mut steps = 100;
+    let outcome = store.reserve_while(10_000_000, &mut || {
+        steps -= 1;
+        steps > 0
+    });
+    assert!(matches!(outcome, Err(Error::Cancelled)));
+    assert!(store.stats().bytes_allocated <= before);
+    assert_eq!(store.len(), 10_000);
+    store.reserve(10_000_000).unwrap();
+    assert!(store.stats().bytes_allocated > before + 1_000_000);
 }
