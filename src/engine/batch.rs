@@ -173,6 +173,20 @@ impl Store {
     /// [`crate::Error::KeyTooLong`], [`crate::Error::ValueTooLong`] and [`crate::Error::TtlOutOfRange`] before the first write;
     /// else as [`Store::set`], with some of the pairs written.
     pub fn set_many(&self, pairs: &[(&[u8], &[u8])], ttl: Ttl) -> Result<usize> {
+        self.set_many_counted(pairs, ttl, &mut 0)
+    }
+
+    /// As [`Store::set_many`]; counts the pairs that are written in `written`, also where it fails. Unless the store is bounded these
+    /// may be any of them.
+    ///
+    /// # Errors
+    /// As [`Store::set_many`].
+    pub fn set_many_counted(
+        &self,
+        pairs: &[(&[u8], &[u8])],
+        ttl: Ttl,
+        written: &mut usize,
+    ) -> Result<usize> {
         self.cx().time.deadline(ttl, None)?;
         for (key, value) in pairs {
             limits::check_key(key.len())?;
@@ -182,6 +196,7 @@ impl Store {
         if self.cx().bounds.is_some() {
             for (key, value) in pairs {
                 new += usize::from(self.set_with(key, value, ttl, Wait::Block)?);
+                *written += 1;
             }
             return Ok(new);
         }
@@ -190,6 +205,7 @@ impl Store {
             |pair| pair.0,
             |shard, order, (key, value)| {
                 new += usize::from(shard.set(self.cx(), order, key, value, ttl, Event::Set)?);
+                *written += 1;
                 Ok(())
             },
         )?;

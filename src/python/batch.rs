@@ -176,8 +176,8 @@ pub fn set_many(handle: &PyStore, entries: &Bound<'_, PyAny>, ttl: Ttl) -> PyRes
     let result = in_chunks(&pairs, |chunk| {
         convert_pairs(handle, chunk, &mut position, |slices| {
             let store = handle.engine();
-            new += gil::detach(pairs.py(), || store.set_many(slices, ttl)).map_err(raise)?;
-            written += slices.len();
+            let counted = || store.set_many_counted(slices, ttl, &mut written);
+            new += gil::detach(pairs.py(), counted).map_err(raise)?;
             Ok(())
         })
     });

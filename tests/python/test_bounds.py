@@ -76,10 +76,21 @@ def test_a_full_store_that_must_not_evict_raises_store_full() -> None:
     store["a"] = "changed"
     with pytest.raises(MemoryError) as caught:
         store.update({"a": "again", "c": "3"})
-    assert caught.value.written in (0, 1)  # type: ignore[attr-defined]
+    assert caught.value.written == 1  # type: ignore[attr-defined]
+    with pytest.raises(MemoryError) as caught:
+        store.set_many([("c", "3"), ("a", "never")])
+    assert caught.value.written == 0  # type: ignore[attr-defined]
+    assert store["a"] == "again"
     del store["b"]
     store["c"] = "3"
     assert sorted(store) == ["a", "c"]
+
+
+def test_a_batch_that_finds_a_store_full_says_how_many_pairs_are_in() -> None:
+    store = atbr.Store(maxsize=5000, on_full="error")
+    with pytest.raises(atbr.StoreFull) as caught:
+        store.set_many((str(i), "") for i in range(20_000))
+    assert caught.value.written == len(store) == 5000  # type: ignore[attr-defined]
 
 
 def test_a_value_larger_than_the_bound_is_refused() -> None:
