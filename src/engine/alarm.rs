@@ -97,3 +97,30 @@ impl<T> Alarm<T> {
         unsafe { self.thread.force_unlock() };
     }
 }
+
+/// The earliest of many times, or an earlier one: what the thread looks at before it looks at each of them.
+pub(crate) struct Earliest(AtomicU64);
+
+impl Earliest {
+    pub(crate) const fn new() -> Self {
+        Earliest(AtomicU64::new(u64::MAX))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// One of the times is this one now, and was published before (`SeqCst`).
+    #[inline]
+    pub(crate) fn lower(&self, time: u64) {
+        if time < self.get() {
+            self.0.fetch_min(time, Ordering::SeqCst);
+        }
+    }
+
+    /// For the thread: forgets the time, calls `look`, and knows what that has found, or what came meanwhile.
+    pub(crate) fn renew(&self, look: impl FnOnce() -> u64) {
+        self.0.store(u64::MAX, Ordering::SeqCst);
+        self.lower(look());
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use shuttle::thread::{self, Thread};
 
-use alarm::{Alarm, LOOKING};
+use alarm::{Alarm, Earliest, LOOKING};
 use sync::atomic::{AtomicU64, Ordering};
 
 /// What `alarm.rs` takes from the engine's module of this name, made of shuttle's primitives.
@@ -42,11 +42,13 @@ struct Model {
     alarm: Alarm<Thread>,
     /// When something is due, by shard; 0: now.
     due: [AtomicU64; 2],
+    earliest: Earliest,
     swept: AtomicU64,
 }
 
 fn publish(model: &Model, shard: usize, due: u64) {
     model.due[shard].store(due, Ordering::SeqCst);
+    model.earliest.lower(due);
     if model.alarm.is_later_than(due) {
         model.alarm.call(|thread| {
             if let Some(thread) = thread {
@@ -60,14 +62,20 @@ fn publish(model: &Model, shard: usize, due: u64) {
 fn sweep_until(model: &Model, all: u64) {
     while model.swept.load(Ordering::SeqCst) < all {
         model.alarm.look();
-        let mut next = NOTHING;
-        for due in &model.due {
-            if due.load(Ordering::SeqCst) == 0 {
-                due.store(NOTHING, Ordering::SeqCst);
-                model.swept.fetch_add(1, Ordering::SeqCst);
-            }
-            next = next.min(due.load(Ordering::SeqCst));
+        if model.earliest.get() == 0 {
+            model.earliest.renew(|| {
+                let mut next = NOTHING;
+                for due in &model.due {
+                    if due.load(Ordering::SeqCst) == 0 {
+                        due.store(NOTHING, Ordering::SeqCst);
+                        model.swept.fetch_add(1, Ordering::SeqCst);
+                    }
+                    next = next.min(due.load(Ordering::SeqCst));
+                }
+                next
+            });
         }
+        let next = model.earliest.get().min(NOTHING);
         model.alarm.sleep_until(next);
         if next > 0 && model.swept.load(Ordering::SeqCst) < all {
             thread::park();
@@ -80,6 +88,7 @@ fn race() {
     let model = Arc::new(Model {
         alarm: Alarm::new(),
         due: [AtomicU64::new(NOTHING), AtomicU64::new(NOTHING)],
+        earliest: Earliest::new(),
         swept: AtomicU64::new(0),
     });
     let sweeper = {

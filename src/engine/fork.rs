@@ -182,6 +182,8 @@ fn release(child: bool) {
             let store = unsafe { &*entry.0 };
             // Of threads that are not here: this one forks while it holds none.
             store.pins.store(0, Ordering::Relaxed);
+            // Who has published a deadline may not have come to say so.
+            store.earliest.lower(0);
             if let Some(bounds) = &store.cx.bounds {
                 bounds.reset();
             }

@@ -7,6 +7,7 @@ use std::thread;
 
 use parking_lot::RwLockWriteGuard;
 
+use super::alarm::Earliest;
 use super::bounds::{Bounds, Limits};
 use super::cell::{Cell, Due};
 use super::clock::Clock;
@@ -88,6 +89,8 @@ pub(crate) struct Inner {
     leaving: AtomicBool,
     /// Whether the sweeper knows that something expires here, or did.
     uses_sweeper: AtomicBool,
+    /// When the first of the shards' wheels has to be looked at.
+    pub(crate) earliest: Earliest,
     /// Entries that the sweeper has taken out since it last handed memory back.
     pub(crate) unreturned: AtomicU64,
 }
@@ -112,9 +115,13 @@ impl Inner {
 
     /// When the sweeper has to look at the store, on the system's clock.
     pub(crate) fn next_due(&self) -> u64 {
+        self.on_system_clock(self.earliest.get())
+    }
+
+    /// When the first of the shards' wheels has to be looked at, in the store's time. O(shards).
+    pub(crate) fn earliest_of_cells(&self) -> u64 {
         let due = |cell: &Cell| cell.next_due.load(Ordering::SeqCst);
-        let at = self.cells.iter().map(due).min().unwrap_or(u64::MAX);
-        self.on_system_clock(at)
+        self.cells.iter().map(due).min().unwrap_or(u64::MAX)
     }
 
     /// Adds what the store holds to what the bounds know, which was forgotten, in the child of a fork: what other threads had
@@ -241,6 +248,7 @@ impl Store {
             pins: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             uses_sweeper: AtomicBool::new(false),
+            earliest: Earliest::new(),
             unreturned: AtomicU64::new(0),
         })?;
         fork::register(&inner)?;
@@ -424,6 +432,7 @@ impl Store {
             }
         }
         if due.is_new {
+            self.inner.earliest.lower(due.at);
             sweeper::notice(self.inner.on_system_clock(due.at));
         } else {
             sweeper::ensure_running();

@@ -200,6 +200,10 @@ fn run(stop: &AtomicBool) {
             if !store.is_swept() {
                 continue;
             }
+            if store.earliest.get() > store.cx.time.now() {
+                next = next.min(store.next_due());
+                continue;
+            }
             let mut go_on = || {
                 steps = steps.wrapping_add(1);
                 if steps.is_multiple_of(STEPS_A_NAP) {
@@ -207,7 +211,13 @@ fn run(stop: &AtomicBool) {
                 }
                 !stop.load(Ordering::Relaxed) && !store.is_leaving()
             };
-            let expired = sweep(&store, ENTRIES_A_PASS, &mut go_on);
+            let mut expired = 0;
+            store.earliest.renew(|| {
+                expired = sweep(&store, ENTRIES_A_PASS, &mut go_on);
+                // What a fork has interrupted is gone on with after it.
+                let whole = go_on();
+                if whole { store.earliest_of_cells() } else { 0 }
+            });
             let unreturned = store.unreturned.fetch_add(expired, Ordering::Relaxed) + expired;
             if unreturned >= TRIM_ENTRIES && go_on() {
                 store.unreturned.store(0, Ordering::Relaxed);
