@@ -94,6 +94,8 @@ pub(crate) struct Bounds {
     bytes: AtomicU64,
     /// Stores that count in them.
     stores: AtomicU64,
+    /// Bytes that these take when they are empty.
+    fixed: AtomicU64,
     /// Moves on at every question whose turn it is.
     turn: AtomicU64,
     /// Counts the times that both counts were forgotten.
@@ -110,6 +112,7 @@ impl Bounds {
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             stores: AtomicU64::new(0),
+            fixed: AtomicU64::new(0),
             turn: AtomicU64::new(0),
             generation: AtomicU32::new(0),
         })
@@ -192,9 +195,16 @@ impl Bounds {
         bytes.min(self.bytes_for_entries / 8)
     }
 
-    /// Whether so many bytes could fit into an empty store.
+    /// Whether so many bytes fit where everything else has been evicted.
     pub(crate) fn could_hold(&self, bytes: u64) -> bool {
-        !self.bounds_bytes() || bytes + 2 * ROOM_OF_A_WRITE <= self.bytes_for_entries
+        let fixed = self.fixed.load(Ordering::Relaxed);
+        !self.bounds_bytes() || bytes.saturating_add(fixed) <= self.bytes_for_entries
+    }
+
+    /// Whether so many bytes fit where up to `evicted` that are used now are given back.
+    pub(crate) fn could_hold_after(&self, bytes: u64, evicted: u64) -> bool {
+        let left = self.bytes().saturating_sub(evicted);
+        !self.bounds_bytes() || bytes.saturating_add(left) <= self.bytes_for_entries
     }
 
     /// Settles what was taken in advance, and what is used in fact.
@@ -212,14 +222,19 @@ impl Bounds {
         self.limits
     }
 
-    /// A store begins to count in them.
-    pub(crate) fn join(&self) {
+    /// A store begins to count in them, which takes so many bytes while it is empty.
+    pub(crate) fn join(&self, fixed: u64) {
         self.stores.fetch_add(1, Ordering::Relaxed);
+        self.fixed.fetch_add(fixed, Ordering::Relaxed);
+        self.add(0, fixed);
     }
 
-    /// A store goes.
-    pub(crate) fn leave(&self) {
+    /// A store goes that joined with so many bytes, and took so many at last.
+    pub(crate) fn leave(&self, fixed: u64, entries: u64, bytes: u64) {
         self.stores.fetch_sub(1, Ordering::Relaxed);
+        take_from(&self.fixed, fixed);
+        take_from(&self.entries, entries);
+        self.give_bytes(bytes);
     }
 
     /// Whether several stores count in them.
@@ -252,12 +267,6 @@ impl Bounds {
         if self.bounds_bytes() {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-    }
-
-    /// Ends [`Bounds::add`].
-    pub(crate) fn take_away(&self, entries: u64, bytes: u64) {
-        take_from(&self.entries, entries);
-        self.give_bytes(bytes);
     }
 
     /// Counts bytes that are in no store any more; says what [`Bounds::give_back`] has to be told.

@@ -260,6 +260,12 @@ impl<'s> Held<'s> {
             shard.settle(cx, if has_room { room } else { 0 });
             match result {
                 Err(Error::NeedsRoom) => {
+                    let of_store = |held: &&mut HeldShard<'_>| held.store.inner().shares_bounds(cx);
+                    let held = self.iter_mut().filter(of_store);
+                    let evicted = held.map(|held| held.guard.bytes() as u64).sum();
+                    if !bounds.could_hold_after(room, evicted) {
+                        return Err(Error::StoreFull);
+                    }
                     self.evict_until(store, key, |cx, shard, is_own| {
                         let spared = if is_own { spared } else { Spared::Newest };
                         shard.make_room(cx, room, spared)

@@ -105,6 +105,11 @@ impl Store {
                 Err(Error::StoreFull)
             };
         }
+        if let Spared::Key(order, key) = spared
+            && !bounds.could_hold(room + cell.read(wait)?.bytes_with(order, key))
+        {
+            return Err(Error::StoreFull);
+        }
         if !bounds.take_bytes(room) {
             let mut patience = PATIENCE;
             self.evict_until(cell, wait, &mut patience, |cx, shard, is_own, others| {
@@ -161,7 +166,8 @@ impl Store {
             let (mut progress, mut blocked) = (false, false);
             for shard_cell in from_own.iter().chain(before) {
                 let is_own = std::ptr::eq(shard_cell, cell);
-                if shard_cell.is_empty() && !is_own {
+                // What an empty one keeps goes last.
+                if shard_cell.is_empty() && !is_own && !matches!(others, Spared::None) {
                     continue;
                 }
                 let Ok(mut shard) = shard_cell.write(wait) else {
@@ -264,7 +270,8 @@ impl Store {
     ) -> Result<Made> {
         let mut all = Made::Nothing;
         for store in self.beside_this() {
-            for cell in store.cells.iter().filter(|cell| !cell.is_empty()) {
+            let gives = |cell: &&Cell| !cell.is_empty() || matches!(spared, Spared::None);
+            for cell in store.cells.iter().filter(gives) {
                 let mut shard = cell.write(wait)?;
                 let made = make(&store.cx, &mut shard, false, spared);
                 shard.settle(&store.cx, 0);
@@ -292,6 +299,11 @@ impl Store {
             bounds: Some(Arc::clone(bounds)),
             ..Reserved::default()
         };
+        let few = bounds.room_in_advance(room.writes as u64 * ROOM_OF_A_WRITE);
+        let bytes = few + room.blocks;
+        if !bounds.could_hold(bytes) {
+            return Err(Error::StoreFull);
+        }
         let cell = &self.cells()[0];
         let mut patience = PATIENCE;
         for _ in 0..room.writes {
@@ -309,8 +321,6 @@ impl Store {
             }
             reserved.entries += 1;
         }
-        let few = bounds.room_in_advance(room.writes as u64 * ROOM_OF_A_WRITE);
-        let bytes = few + room.blocks;
         reserved.bytes = self.take_room(cell, bytes, Spared::Newest, Wait::Block)?;
         Ok(reserved)
     }

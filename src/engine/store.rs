@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) earliest: Earliest,
     /// Entries that the sweeper has taken out since it last handed memory back.
     pub(crate) unreturned: AtomicU64,
+    /// Bytes that the store took when it was made.
+    fixed: u64,
 }
 
 impl Inner {
@@ -250,11 +252,11 @@ impl Store {
             uses_sweeper: AtomicBool::new(false),
             earliest: Earliest::new(),
             unreturned: AtomicU64::new(0),
+            fixed: fixed as u64,
         })?;
         fork::register(&inner)?;
         if let Some(bounds) = &inner.cx.bounds {
-            bounds.add(0, fixed as u64);
-            bounds.join();
+            bounds.join(inner.fixed);
         }
         Ok(Store { inner })
     }
@@ -457,8 +459,7 @@ impl Drop for Store {
         }
         if let Some(bounds) = &self.inner.cx.bounds {
             // Other stores may count in them.
-            bounds.take_away(entries, bytes as u64);
-            bounds.leave();
+            bounds.leave(self.inner.fixed, entries, bytes as u64);
         }
     }
 }

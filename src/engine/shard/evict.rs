@@ -8,6 +8,7 @@ use crate::engine::arena::{Arena, Queue};
 use crate::engine::bounds::Bounds;
 use crate::engine::events::Event;
 use crate::engine::index::{Found, Index};
+use crate::engine::pool::CHUNK;
 use crate::engine::table::{Table, try_box};
 use crate::{Error, Result};
 
@@ -15,6 +16,8 @@ use crate::{Error, Result};
 const MOST_TURNS: usize = 16;
 /// The window's share of the entries, in percent.
 const WINDOW_PERCENT: u64 = 5;
+/// Chunks that a shard may have for one entry alone, and what little else it has.
+const CHUNKS_OF_AN_ENTRY: usize = 4;
 /// Entries that make room for a large value while a shard is locked once: some 50 us.
 const EVICTED_AT_ONCE: usize = 512;
 
@@ -207,6 +210,9 @@ impl<T: Table> Shard<T> {
             return true;
         }
         let entries = self.entries;
+        if entries == 0 {
+            return false;
+        }
         if let Some(eviction) = &mut self.eviction {
             // Without memory it remembers less.
             let _ = eviction.ghost.grow(entries);
@@ -368,7 +374,36 @@ impl<T: Table> Shard<T> {
             made = Made::Progress;
             self.settle(cx, 0);
         }
+        if self.entries == 0 && self.free_leftovers(cx) {
+            made = Made::Progress;
+            self.settle(cx, 0);
+            if bounds.take_bytes(bytes) {
+                return Made::Room;
+            }
+        }
         made
+    }
+
+    /// Frees what an empty shard keeps for entries to come, and what it remembers of those that went; says whether that was anything.
+    fn free_leftovers(&mut self, cx: &Context) -> bool {
+        let before = self.bytes();
+        self.arena.clear(&cx.pool, |_| {});
+        self.index = self.index.emptied();
+        self.expiring = None;
+        if let Some(eviction) = &mut self.eviction {
+            eviction.ghost = Ghost::default();
+            eviction.newest = None;
+        }
+        self.bytes() < before
+    }
+
+    /// Bytes that the shard has at least while it has the entry of this key.
+    pub(crate) fn bytes_with(&self, order: u32, key: &[u8]) -> u64 {
+        self.find(order, key).map_or(0, |found| {
+            // And the first chunk, and those that take the next record of each queue.
+            let chunks = CHUNKS_OF_AN_ENTRY * CHUNK;
+            (self.arena.record(found.offset).value.block_len() + chunks) as u64
+        })
     }
 
     /// Evicts so many bytes for an entry of another store.

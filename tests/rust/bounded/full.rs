@@ -101,3 +101,89 @@ fn what_does_not_grow_is_written_into_a_full_database_and_no_other_one_pays() {
         assert_eq!(lens(), before);
     }
 }
+
+#[test]
+fn a_value_near_the_bound_is_taken_or_refused_before_anything_goes() {
+    let block = Wait::Block;
+    for (mib, len, ttl) in [
+        (1, 0, Ttl::Never),
+        (4, 30, Ttl::Millis(1_000_000)),
+        (8, 0, Ttl::Never),
+        (8, 1000, Ttl::Never),
+        (32, 3000, Ttl::Millis(1_000_000)),
+        (32, 30, Ttl::Never),
+    ] {
+        let bytes = mib << 20;
+        let store = bounded(0, bytes, OnFull::Evict);
+        let refill = |store: &Store, from: u64| {
+            let before = store.stats().evictions;
+            for i in from.. {
+                store.set_with(&key(i), &vec![1; len], ttl, block).unwrap();
+                if i % 256 == 0 && store.stats().evictions > before + 1000 {
+                    return i + 1;
+                }
+            }
+            from
+        };
+        let mut next = refill(&store, 0);
+        let mut outcomes = [0; 2];
+        let (first, last) = (bytes / 100 * 94, bytes);
+        for large in (first..last).step_by((bytes / 150) as usize) {
+            let before = (store.len(), store.stats().evictions);
+            match store.set(b"large", &vec![2; large as usize], block) {
+                Ok(_) => {
+                    outcomes[0] += 1;
+                    let found = store.get(b"large").unwrap().map(|value| value.len() as u64);
+                    assert_eq!(found, Some(large));
+                    assert!(store.stats().bytes_allocated <= bytes + bytes / 50);
+                    next = refill(&store, next);
+                }
+                Err(Error::StoreFull) => {
+                    outcomes[1] += 1;
+                    let after = (store.len(), store.stats().evictions);
+                    assert_eq!(after, before, "{mib} MiB, {large} bytes");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // All of the bound but what is left for what comes and goes.
+        assert!(
+            outcomes[0] > 0 && outcomes[1] > 0,
+            "{mib} MiB: {outcomes:?}"
+        );
+    }
+}
+
+#[test]
+fn what_an_entry_grows_to_near_the_bound_is_taken_or_refused_before_anything_goes() {
+    let block = Wait::Block;
+    for mib in [1, 8] {
+        let bytes = mib << 20;
+        let store = bounded(0, bytes, OnFull::Evict);
+        let large = vec![1; bytes as usize / 5 * 2];
+        store.set(b"large", &large, block).unwrap();
+        let mut next = 0;
+        let mut refused = 0;
+        for tail in (bytes / 10..bytes).step_by(bytes as usize / 60) {
+            let len = large.len() + tail as usize;
+            store.set(b"large", &large, block).unwrap();
+            for _ in 0..20_000 {
+                next += 1;
+                store.set(&key(next), &[1; 60], block).unwrap();
+                if store.get(b"large").unwrap().is_none() {
+                    store.set(b"large", &large, block).unwrap();
+                }
+            }
+            let before = (store.len(), store.stats().evictions);
+            match store.append(b"large", &vec![2; tail as usize], block) {
+                Ok(grown) => assert_eq!(grown, len),
+                Err(Error::StoreFull) => {
+                    refused += 1;
+                    assert_eq!((store.len(), store.stats().evictions), before, "{len}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!((20..90).contains(&refused), "{refused}");
+    }
+}
