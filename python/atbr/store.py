@@ -285,11 +285,6 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
     def _codec_of_values(self) -> Codec[Any] | None:
         return None
 
-    def _reads_values_as(self, other: Store[Any, Any]) -> bool:
-        """Return whether both have values of the same type, so that bytes can be copied."""
-        codecs = self._codec_of_values(), other._codec_of_values()
-        return codecs[0] == codecs[1] and _core.types_of(self)[1] == _core.types_of(other)[1]
-
     def _decoded(self, key: bytes, value: bytes) -> tuple[Any, Any]:
         """Return the bytes of an entry as this handle reads them."""
         keys, values, errors = _core.types_of(self)
@@ -348,7 +343,7 @@ class Store(_core.Store[V, K], MutableMapping[K, V]):
         if more:
             pairs: Any = entries.items() if isinstance(entries, Mapping) else entries
             entries = [*pairs, *more.items()]
-        if isinstance(entries, Store) and self._reads_values_as(entries):
+        if isinstance(entries, Store) and entries._codec_of_values() == self._codec_of_values():
             self._raw().set_many(_core.iter_items(entries._raw()))
         else:
             self.set_many(entries)

@@ -116,14 +116,3 @@ def test_what_cannot_be_decoded_stays_with_its_ttl() -> None:
     store.clear()
     with pytest.raises(KeyError, match="empty"):
         store.popitem()
-
-
-def test_values_of_another_type_are_refused_as_from_a_dict() -> None:
-    text, data = Store({"a": "1"}), Store({"a": b"\xff"}, values=bytes)
-    for target, source in ((text, data), (data, text)):
-        with pytest.raises(TypeError, match="value must be"):
-            target.update(source)
-    assert text == {"a": "1"}
-    assert dict(data) == {"a": b"\xff"}
-    data.update(Store({"b": b"\xfe"}, values=bytes))
-    assert data["b"] == b"\xfe"

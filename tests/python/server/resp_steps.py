@@ -128,7 +128,8 @@ class Steps:
         made = MAKERS[name](self)
         step = made if isinstance(made, Step) else Step(made)
         shown = [self.case(word) for word in name.split()]
-        if self.random.random() < 0.02:
+        # As many replies come to these as they have arguments.
+        if self.random.random() < 0.02 and not name.endswith("SUBSCRIBE"):
             # Too many or too few arguments.
             args = (
                 step.args[:-1]

@@ -2,7 +2,7 @@
 
 use crate::server::resp::call::Call;
 use crate::server::resp::command::{Access, Command, Flags, Keys};
-use crate::server::resp::failure::{Failure, SYNTAX, failure, fixed};
+use crate::server::resp::failure::{Failure, SYNTAX, bad_subcommand, failure, fixed};
 use crate::server::resp::lookup;
 use crate::server::resp::parser::Args;
 use crate::server::resp::reply::Replies;
@@ -371,7 +371,7 @@ pub(crate) fn categories(call: &mut Call<'_, '_>) -> Done {
                 .collect();
             call.out.texts(names.iter().copied());
         }
-        _ => return Err(SYNTAX),
+        _ => return Err(bad_subcommand("ACL", call.args.at(1))),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::info;
 use crate::server::resp::call::{Call, heavy};
-use crate::server::resp::failure::{Failure, SYNTAX, failure, fixed, wrong_arity};
+use crate::server::resp::failure::{Failure, SYNTAX, bad_subcommand, failure, fixed};
 use crate::server::resp::lookup;
 use crate::server::resp::number::{Digits, parse_i64};
 
@@ -280,7 +280,7 @@ pub(crate) fn slowlog_get(call: &mut Call<'_, '_>) -> Done {
             Some(count) if count >= 0 => count as usize,
             _ => return Err(fixed("ERR count should be greater than or equal to -1")),
         },
-        _ => return Err(wrong_arity("slowlog|get")),
+        _ => return Err(bad_subcommand("SLOWLOG", call.args.at(1))),
     };
     let entries = call.shared.resp.slowlog.newest(most);
     let out = &mut *call.out;

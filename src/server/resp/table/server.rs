@@ -163,7 +163,7 @@ static CLUSTER: &[Command] = &[
     },
     Command {
         group: "cluster",
-        ..sub("cluster|help", 2, L | S, help)
+        ..sub("cluster|help", 2, L | S, standalone::no_cluster)
     }
     .since("5.0.0", "Lists the subcommands."),
 ];
