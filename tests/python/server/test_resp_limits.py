@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+from resp_door import wait_until
 from resp_wire import Wire, encode
 
 from atbr import Store
@@ -40,13 +40,6 @@ def server() -> Iterator[Server]:
 def client(server: Server) -> Iterator[Client]:
     with Client(port=server.resp_port) as client:
         yield client
-
-
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def left_by(kind: str, commands: int) -> list[bytes | None]:
