@@ -169,7 +169,13 @@ fn a_watch_sees_its_key_evicted() {
         ..Options::default()
     });
     set(&databases, 0, b"key", b"1");
-    let fill = || (0..1000u32).for_each(|i| set(&databases, 0, &i.to_le_bytes(), b"1"));
+    // Keys that are written once go before those that were there; those that come back soon take their places.
+    let fill = || {
+        for i in 0..3000u32 {
+            set(&databases, 0, &i.to_le_bytes(), b"1");
+            set(&databases, 0, &i.saturating_sub(60).to_le_bytes(), b"1");
+        }
+    };
     assert!(watched(&databases, 0, b"key", fill));
     assert_eq!(super::get(&databases, 0, b"key"), None);
 }
