@@ -483,6 +483,30 @@ fn freed_regions_go_back_to_the_system() {
     pool.trim(&mut || true);
     assert_eq!(pool.bytes(), 0);
 }
+
+#[test]
+fn a_region_that_becomes_free_goes_back_step_by_step() {
+    let pool = Pool::default();
+    let chunks: Vec<_> = (0..10_000)
+        .map(|_| pool.take(Pages::Later).unwrap())
+        .collect();
+    let mut before = pool.bytes();
+    for chunk in chunks {
+        pool.give(chunk);
+        let now = pool.bytes();
+        assert!(
+            now <= before + CHUNK && before <= now + (2 << 20),
+            "{before}, {now}"
+        );
+        before = now;
+    }
+    // What is left is for chunks to come.
+    assert!(pool.bytes() <= 80 << 20, "{}", pool.bytes());
+    pool.take(Pages::Later).unwrap();
+    pool.trim(&mut || true);
+    assert_eq!(pool.bytes() / CHUNK, 1);
+}
+
 #[test]
 fn an_empty_shard_takes_three_cache_line_pairs() {
     // 128 of them are an empty store, which is to stay below 64 KiB.
