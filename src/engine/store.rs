@@ -429,6 +429,7 @@ impl Store {
         if !uses.load(Ordering::Relaxed) {
             // In this order: where another thread forks in between, the child counts one user too many, not one too few.
             sweeper::begin_use();
+            self.cx().pool.keep_small_pages();
             if uses.swap(true, Ordering::SeqCst) {
                 sweeper::end_use();
             }

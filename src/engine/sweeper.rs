@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::alarm::{Alarm, LOOKING};
 use super::cell::Cell;
@@ -23,9 +23,9 @@ const TRIM_ENTRIES: u64 = 1 << 16;
 /// The thread takes out so many entries between two times of handing memory back: malloc, too, keeps what indexes and wheels were
 /// made of, and the more that is, the longer it locks out who allocates meanwhile.
 const ENTRIES_A_PASS: u64 = 1 << 20;
-/// So many steps take about a millisecond. Then the thread sleeps for a moment, so that a thread that shares its core need not
-/// wait for the end of a time slice, and the system finds them a core each.
-const STEPS_A_NAP: u32 = 64;
+/// After so long the thread sleeps for a moment, so that a thread that shares its core need not wait for the end of a time slice,
+/// and the system finds them a core each.
+const WORK_BETWEEN_NAPS: Duration = Duration::from_micros(500);
 const NAP: Duration = Duration::from_micros(50);
 
 struct Running {
@@ -189,7 +189,7 @@ pub(crate) unsafe fn release_after_fork() {
 }
 
 fn run(stop: &AtomicBool) {
-    let mut steps = 0_u32;
+    let mut rested = Instant::now();
     while !stop.load(Ordering::SeqCst) {
         ALARM.look();
         let mut next = LOOKING;
@@ -205,9 +205,9 @@ fn run(stop: &AtomicBool) {
                 continue;
             }
             let mut go_on = || {
-                steps = steps.wrapping_add(1);
-                if steps.is_multiple_of(STEPS_A_NAP) {
+                if rested.elapsed() > WORK_BETWEEN_NAPS {
                     thread::sleep(NAP);
+                    rested = Instant::now();
                 }
                 !stop.load(Ordering::Relaxed) && !store.is_leaving()
             };

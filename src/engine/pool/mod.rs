@@ -35,6 +35,9 @@ struct Inner {
     /// Of a bounded store: so many free chunks keep their memory.
     keeps: Option<usize>,
     no_huge: bool,
+    /// The system is not asked to put huge pages in the place of small ones: a few at a time, a thread that touches one of
+    /// them meanwhile waits for up to 5 ms.
+    no_later: bool,
 }
 
 impl Inner {
@@ -95,6 +98,11 @@ impl Pool {
     /// Gives a chunk back.
     pub(crate) fn give(&self, chunk: Chunk) {
         self.lock().give(chunk);
+    }
+
+    /// From now on, only regions that get huge pages at their first touch do.
+    pub(crate) fn keep_small_pages(&self) {
+        self.lock().0.no_later = true;
     }
 
     /// Hands free memory back to the system. It takes the system long, so the lock is given up after each step, for
@@ -158,6 +166,9 @@ impl PoolGuard<'_> {
         }
         while let Some(region) = pool.regions.get_mut(pool.first_with_fresh) {
             if let Some(chunk) = region.take_fresh() {
+                if region.is_full() && !pool.no_later {
+                    region.ask_for_huge();
+                }
                 return Ok(chunk);
             }
             pool.first_with_fresh += 1;

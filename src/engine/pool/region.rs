@@ -30,7 +30,8 @@ unsafe impl Sync for Chunk {}
 /// takes 0.2 ms, and ten where a hypervisor has to find the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pages {
-    /// Once all of the region is in use, when the system gets to it: for single writes, which shall not wait.
+    /// Once all of the region is in use, when the system gets to it: for single writes, which shall not wait. Never where entries
+    /// expire.
     Later,
     /// At the first touch: for loads.
     Huge,
@@ -105,7 +106,7 @@ impl Region {
     }
 
     /// Asks the system for huge pages: for memory not yet touched at its first touch, for the rest by and by.
-    fn ask_for_huge(&mut self) {
+    pub(super) fn ask_for_huge(&mut self) {
         if !self.asks_for_huge {
             self.asks_for_huge = true;
             // SAFETY: the region's own mapping; the advice changes no byte of it.
@@ -142,15 +143,17 @@ impl Region {
         Some(self.chunk(number))
     }
 
+    /// Whether all chunks were handed out before.
+    pub(super) fn is_full(&self) -> bool {
+        self.top == self.chunks()
+    }
+
     /// A chunk that was never handed out and has no memory yet.
     pub(super) fn take_fresh(&mut self) -> Option<Chunk> {
-        if self.top == self.chunks() {
+        if self.is_full() {
             return None;
         }
         self.top += 1;
-        if self.top == self.chunks() {
-            self.ask_for_huge();
-        }
         Some(self.chunk(self.top - 1))
     }
 
