@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,11 @@ TYPES = [
     pytest.param((bytes, str), id="bytes-str"),
     pytest.param((bytes, bytes), id="bytes-bytes"),
 ]
+
+
+# A shell has what runs in its background ignore SIGINT; the programs that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
