@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atbr
 
-MOST = 500_000
+MOST = 100_000
 LONGEST = 20.0
 """Seconds of the longest ttl."""
 THREADS = 3
