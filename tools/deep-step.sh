@@ -56,11 +56,12 @@ fuzzing() {
   nightly || return
   cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz ||
     lacks 'no cargo-fuzz, and it cannot be installed' || return
-  local target
+  local target status=0
   for target in $(cargo +nightly fuzz list); do
     # Leaks are the address step's: threads that are just ending look like leaks here.
-    cargo +nightly fuzz run "$target" -- -max_total_time="$fuzz_seconds" -detect_leaks=0 || return
+    cargo +nightly fuzz run "$target" -- -max_total_time="$fuzz_seconds" -detect_leaks=0 || status=1
   done
+  return "$status"
 }
 
 # Clients that the server's tests need, which every interpreter has.

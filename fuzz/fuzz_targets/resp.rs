@@ -54,7 +54,10 @@ fn read(stream: &[u8]) -> Read<'_> {
             return Read::Partial;
         };
         let len = len.strip_prefix(b"$").and_then(number);
-        let Some(len) = len.and_then(|len| usize::try_from(len).ok()).filter(|&len| len <= BULK) else {
+        let Some(len) = len
+            .and_then(|len| usize::try_from(len).ok())
+            .filter(|&len| len <= BULK)
+        else {
             return Read::Wrong;
         };
         if after.len() < len + 2 {
@@ -96,7 +99,9 @@ fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
                 }
                 (b'"', b'\\', Some(next)) => {
                     at += 1;
-                    let hex = line.get(at..at + 2).and_then(|hex| std::str::from_utf8(hex).ok());
+                    let hex = line
+                        .get(at..at + 2)
+                        .and_then(|hex| std::str::from_utf8(hex).ok());
                     let hex = hex.filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
                     match (next, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
                         (b'x', Some(byte)) => {
@@ -115,7 +120,10 @@ fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
             }
         }
         // After a zero byte and a quote there is no telling: the server takes it for no space.
-        if line.get(at).is_some_and(|&next| next == 0 || !is_space(next)) {
+        if line
+            .get(at)
+            .is_some_and(|&next| next == 0 || !is_space(next))
+        {
             return None;
         }
     }
@@ -171,7 +179,10 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(commands, expected);
         assert_eq!(matches!(end, RespEnd::Error(_)), is_wrong);
     }
-    for (key, command) in resp_keys_ahead(stream).iter().zip(commands.iter().filter(|c| c.len() > 1)) {
+    for (key, command) in resp_keys_ahead(stream)
+        .iter()
+        .zip(commands.iter().filter(|c| c.len() > 1))
+    {
         assert_eq!(*key, command[1]);
     }
     let mut probe = RespProbe::new(BULK).expect("a server");

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use atbr::engine::{BulkLoad, Clock, Filter, Keep, ManualClock, Options, Page, Popped, Store, Ttl, Wait};
+use atbr::engine::{
+    BulkLoad, Clock, Filter, Keep, ManualClock, Options, Page, Popped, Store, Ttl, Wait,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Values and deadlines; some have passed.
@@ -95,14 +97,20 @@ fn run(mut input: Input<'_>, store: &Store, map: &mut Map, clock: &ManualClock) 
             }
             6 => {
                 let (key, tail) = (input.key()?, input.value()?);
-                let (mut value, deadline) =
-                    live(map, &key, clock).cloned().unwrap_or((Vec::new(), NEVER));
+                let (mut value, deadline) = live(map, &key, clock)
+                    .cloned()
+                    .unwrap_or((Vec::new(), NEVER));
                 value.extend_from_slice(&tail);
                 assert_eq!(store.append(&key, &tail, Wait::Block).unwrap(), value.len());
                 map.insert(key, (value, deadline));
             }
             7 => match store.pop_any().unwrap() {
-                Some(Popped { key, value, time_left, .. }) => {
+                Some(Popped {
+                    key,
+                    value,
+                    time_left,
+                    ..
+                }) => {
                     let (expected, deadline) = map.remove(&key).unwrap();
                     assert_eq!(value, expected);
                     assert_eq!(time_left.map_or(NEVER, |left| clock.now() + left), deadline);
@@ -113,8 +121,9 @@ fn run(mut input: Input<'_>, store: &Store, map: &mut Map, clock: &ManualClock) 
             9 => {
                 let (count, ttl, first) = (input.byte()?, input.ttl()?, input.byte()? % 2 == 1);
                 // Where the input ends, the rows that it still gave are loaded.
-                let rows: Vec<_> =
-                    (0..count).map_while(|_| Some((input.key()?, input.value()?))).collect();
+                let rows: Vec<_> = (0..count)
+                    .map_while(|_| Some((input.key()?, input.value()?)))
+                    .collect();
                 let keep = if first { Keep::First } else { Keep::Last };
                 let mut bulk = BulkLoad::new(store, 2, keep, ttl).unwrap();
                 for (i, (key, value)) in rows.into_iter().enumerate() {
@@ -133,7 +142,10 @@ fn run(mut input: Input<'_>, store: &Store, map: &mut Map, clock: &ManualClock) 
             10 => {
                 let key = input.key()?;
                 let there = live(map, &key, clock);
-                assert_eq!(store.get(&key).unwrap().as_ref(), there.map(|(value, _)| value));
+                assert_eq!(
+                    store.get(&key).unwrap().as_ref(),
+                    there.map(|(value, _)| value)
+                );
                 let left = there.map(|&(_, at)| (at != NEVER).then(|| at - clock.now()));
                 assert_eq!(store.time_left(&key, Wait::Block).unwrap(), left);
             }
@@ -172,7 +184,9 @@ fuzz_target!(|data: &[u8]| {
     expire(&store, &mut map, &clock);
     let (mut page, mut cursor, mut left) = (Page::default(), 0, Map::new());
     loop {
-        cursor = store.scan(cursor, &Filter::default(), 100, true, &mut page).unwrap();
+        cursor = store
+            .scan(cursor, &Filter::default(), 100, true, &mut page)
+            .unwrap();
         for i in 0..page.len() {
             let deadline = page.time_left(i).map_or(NEVER, |left| clock.now() + left);
             let entry = (page.value(i).to_vec(), deadline);

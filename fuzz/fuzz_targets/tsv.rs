@@ -33,7 +33,9 @@ fn naive(input: &[u8], keep: Keep) -> (Map, Option<u64>) {
 fn contents(store: &Store) -> Map {
     let (mut map, mut page, mut cursor) = (Map::new(), Page::default(), 0);
     loop {
-        cursor = store.scan(cursor, &Filter::default(), 1000, true, &mut page).unwrap();
+        cursor = store
+            .scan(cursor, &Filter::default(), 1000, true, &mut page)
+            .unwrap();
         map.extend((0..page.len()).map(|i| (page.key(i).to_vec(), page.value(i).to_vec())));
         if cursor == 0 {
             return map;
@@ -47,7 +49,11 @@ fuzz_target!(|data: &[u8]| {
     };
     let path = std::env::temp_dir().join(format!("atbr-fuzz-{}.tsv", std::process::id()));
     fs::write(&path, input).unwrap();
-    let keep = if head & 1 == 0 { Keep::Last } else { Keep::First };
+    let keep = if head & 1 == 0 {
+        Keep::Last
+    } else {
+        Keep::First
+    };
     let (expected, bad_line) = naive(input, keep);
     for (threads, bulk_from) in [(1, u64::MAX), (1 + usize::from(head >> 1) % 4, 0)] {
         let store = Store::new(&Options::default()).unwrap();

@@ -347,6 +347,9 @@ mod tests {
             }
             assert!(matches!(data.replace(name), Err(Refused::Name(_))));
         }
+        let why = data.replace(absolute.as_os_str().as_bytes()).err();
+        let relative = "it has to be relative to the data folder";
+        assert!(matches!(why, Some(Refused::Name(why)) if why == relative));
     }
 
     #[test]

@@ -68,6 +68,7 @@ def main() -> None:
     stop.set()
     for thread in crowd:
         thread.join()
+    told_by_now = told
     stats = store.stats()
     store.close()
     report = {
@@ -76,7 +77,7 @@ def main() -> None:
         "expirations": stats.expirations,
         "evictions": stats.evictions,
         "lost": stats.expirations_lost,
-        "told": told,
+        "told": told_by_now,
     }
     print(json.dumps(report))
 

@@ -36,5 +36,5 @@ def test_memory_stays_flat_while_entries_come_change_and_expire() -> None:
     assert max(seen["entries"]) <= soak.MOST
     assert seen["expirations"] > 10_000
     assert seen["evictions"] > 0
-    # Each pair that expired was told or counted as lost, but for those on their way at the end.
+    # Each pair that expired was told or counted as lost, but for those on their way when both were asked.
     assert 0 < seen["told"] <= seen["expirations"]

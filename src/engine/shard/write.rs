@@ -212,7 +212,8 @@ impl<T: Table> Shard<T> {
     #[inline(always)]
     fn tell_put(&mut self, order: u32, key: &[u8], new: &New<'_>, is_new: bool) {
         if let Some(observers) = &mut self.observers {
-            if is_new {
+            // What is restored is new also where it replaces an entry, as in Redis.
+            if is_new || new.event == Event::Restore {
                 observers.tell(order, key, Event::New);
             }
             observers.tell(order, key, new.event);

@@ -276,7 +276,16 @@ mod tests {
     }
 
     fn code(exposure: Exposure, secrets: &Secrets, headers: &[(&str, &str)]) -> &'static str {
-        let mut request = Request::builder().uri("/get/key/a");
+        asked("/get/key/a", exposure, secrets, headers)
+    }
+
+    fn asked(
+        target: &str,
+        exposure: Exposure,
+        secrets: &Secrets,
+        headers: &[(&str, &str)],
+    ) -> &'static str {
+        let mut request = Request::builder().uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -330,6 +339,21 @@ mod tests {
             open(&[("host", "localhost"), ("host", "localhost")]),
             "host_missing"
         );
+    }
+
+    #[test]
+    fn an_address_with_a_host_names_the_same_one_as_the_header() {
+        for (target, expected) in [
+            ("http://localhost/get/key/a", "ok"),
+            ("http://localhost:8888/get/key/a", "ok"),
+            ("http://127.0.0.1/get/key/a", "host_refused"),
+            ("http://evil.example/get/key/a", "host_refused"),
+            ("http://localhost@evil.example/get/key/a", "host_refused"),
+        ] {
+            let headers = [("host", "localhost:8888")];
+            let code = asked(target, Exposure::Guarded, &Secrets::default(), &headers);
+            assert_eq!(code, expected, "{target}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,8 +119,11 @@ class Pair:
         else:
             assert ours == theirs, self.story(step)
 
-    def story(self, step: Step) -> str:
-        return "\n".join(map(str, [*self.history[-12:], step]))
+    def story(self, step: Step, ours: bytes = b"", theirs: bytes = b"") -> str:
+        """Say what led to a step, and the answers from where they part."""
+        part = len(os.path.commonprefix([ours, theirs]))
+        ends = [answer[max(part - 200, 0) : part + 100] for answer in (ours, theirs)]
+        return "\n".join(map(str, [*self.history[-12:], step, *ends]))
 
     def note_what_ran(self) -> None:
         """Remember the commands that our server has run since it counts them."""
@@ -143,7 +147,7 @@ class Pair:
             # Some of its commands are compared loosely.
             queued = self.queues.get(which, [])
             assert ours[:1] == theirs[:1], self.story(step)
-            assert any(same != "exactly" for same in queued), self.story(step)
+            assert any(same != "exactly" for same in queued), self.story(step, ours, theirs)
         else:
             assert are_same(ours, theirs, step.same), self.story(step)
         if name in ("EXEC", "DISCARD"):

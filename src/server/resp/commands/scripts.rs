@@ -246,6 +246,9 @@ pub(crate) fn kill(_call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
+    if !call.out.is_empty() {
+        return Err(fixed("ERR SCRIPT DEBUG must be called outside a pipeline"));
+    }
     match call.word(2).as_str() {
         "no" => call.out.ok(),
         "yes" | "sync" => return Err(UNSUPPORTED),
