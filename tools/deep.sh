@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long tests: deep.sh [STEP...]; without a step, all of them in two rows side by side, within ATBR_DEEP_MINUTES (45).
+# The long tests: deep.sh [STEP...], two of them side by side; without a step, all of them, within ATBR_DEEP_MINUTES (45).
 # Each step (tools/deep-step.sh) logs to build/deep/STEP.log; a tool that the machine lacks leaves its step out and is named.
 set -uo pipefail
 
@@ -31,9 +31,16 @@ step() { # step NAME SECONDS: one step in a process of its own; writes a line of
   fi
 }
 
-row() { # row STEP...: one after the other; returns whether any failed
+next() { # takes the first step out of the queue, and names it
+  exec 9>"$work/queue.lock"
+  flock 9
+  head -n 1 "$work/queue"
+  sed -i 1d "$work/queue"
+}
+
+row() { # one step of the queue after the other; returns whether any failed
   local name status=0
-  for name in "$@"; do step "$name" "${budgets[$name]}" || status=1; done
+  while name=$(next) && [ -n "$name" ]; do step "$name" "${budgets[$name]}" || status=1; done
   return "$status"
 }
 
@@ -42,24 +49,22 @@ declare -A budgets=(
   [python]=1800 [pythons]=900 [freethreaded]=900
   [rust]=900 [races]=300 [address]=900 [memcheck]=600 [fuzz]=900 [mutants]=900
 )
-one=(python pythons freethreaded)
-other=(rust races address memcheck fuzz mutants)
+# The longest first, and what needs the processor beside what waits.
+steps=(python freethreaded address pythons rust fuzz mutants races memcheck)
 for name in "$@"; do
   if [ -z "${budgets[$name]:-}" ]; then
-    echo "deep: no step '$name'; there are: ${!budgets[*]}" >&2
+    echo "deep: no step '$name'; there are: ${steps[*]}" >&2
     exit 2
   fi
 done
-if [ $# -gt 0 ]; then
-  one=("$@")
-  other=()
-fi
+if [ $# -gt 0 ]; then steps=("$@"); fi
 mkdir -p "$work"
 rm -f "$work"/*.summary
-row "${other[@]}" &
+printf '%s\n' "${steps[@]}" >"$work/queue"
+row &
 status=0
-row "${one[@]}" || status=1
+row || status=1
 wait $! || status=1
 printf '\n'
-for name in "${one[@]}" "${other[@]}"; do cat "$work/$name.summary"; done
+for name in "${steps[@]}"; do cat "$work/$name.summary"; done
 exit "$status"
