@@ -112,7 +112,7 @@ other_pythons() {
     into=$PWD/$work/venv-$version
     echo "-- CPython $version"
     [ -x "$into/bin/python" ] || "$interpreter" -m venv "$into" || return
-    install_into "$into" . "$PWD/$work/target-pythons" hypothesis 'pytest>=8.2,<10' "${clients[@]}" || return
+    install_into "$into" . "$PWD/$work/target-pythons" hypothesis 'pytest>=9,<10' "${clients[@]}" || return
     suite "$into" "${own[@]}" || return
   done < <(interpreters)
   [ "$found" -eq 1 ] || lacks 'no other CPython (ATBR_PYTHONS names some)'
@@ -135,7 +135,7 @@ free_threading() {
   # PyO3 0.29 and newer take free-threaded builds from 3.14 only.
   (cd "$copy" && cargo update --quiet -p pyo3 --precise 0.28.3) || return
   install_into "$into" "$copy" "$PWD/$work/target-freethreaded" \
-    'hypothesis<=6.155.7' 'pytest>=8.2,<10' "${clients[@]}" || return
+    'hypothesis<=6.155.7' 'pytest>=9,<10' "${clients[@]}" || return
   "$into/bin/python" -W error -c 'import sys, atbr; sys.exit(sys._is_gil_enabled())' || {
     echo 'importing atbr turned the GIL on'
     return 1

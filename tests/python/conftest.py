@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from atbr import JSON, ManualClock, Store
-
-# A test that hangs says where, and ends.
-HANG_SECONDS = 300
 
 TYPES = [
     pytest.param((str, str), id="str-str"),
@@ -28,13 +24,6 @@ TYPES = [
 # A shell has what runs in its background ignore SIGINT; the programs that tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True)
-def _no_hanging() -> Iterator[None]:
-    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(params=TYPES)

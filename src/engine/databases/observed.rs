@@ -15,7 +15,7 @@ impl Databases {
     /// ends when what is returned is dropped.
     ///
     /// # Errors
-    /// [`Error::NoSuchDatabase`], [`Error::OutOfMemory`].
+    /// [`Error::NoSuchDatabase`](crate::Error::NoSuchDatabase), [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn watch(
         self: &Arc<Self>,
         db: u8,
@@ -39,7 +39,7 @@ impl Databases {
     /// Has changes of these classes queued for [`Databases::take_events`] from now on. [`Classes::NONE`] ends it, and drops what waits.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn set_notify(&self, classes: Classes) -> Result<()> {
         let _changes = lock_mutex(&self.locks.changes);
         self.notifier.set_classes(classes);
@@ -82,7 +82,7 @@ impl Databases {
     /// Appends the events to `out` that have happened by now, in the order in which they did. O(shards), and the events.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; events wait on then.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); events wait on then.
     pub fn take_events(&self, out: &mut Vec<Notification>) -> Result<()> {
         let events = &mut *lock_mutex(&self.locks.taking);
         if let Some(end) = self.notifier.begin_taking() {

@@ -26,7 +26,7 @@ impl Databases {
         }
     }
 
-    /// As [`LockedDatabases::set`], for one key; a bounded store makes room anywhere.
+    /// As [`LockedDatabases::set`](super::LockedDatabases::set), for one key; a bounded store makes room anywhere.
     ///
     /// # Errors
     /// [`Error::NoSuchDatabase`], and those of [`Store::set_with`].
@@ -45,7 +45,7 @@ impl Databases {
         })
     }
 
-    /// As [`LockedDatabases::delete`], for one key.
+    /// As [`LockedDatabases::delete`](super::LockedDatabases::delete), for one key.
     ///
     /// # Errors
     /// [`Error::NoSuchDatabase`], and those of [`Store::delete`].
@@ -60,7 +60,7 @@ impl Databases {
         })
     }
 
-    /// As [`LockedDatabases::modify_up_to`], for one key; a bounded store makes room anywhere.
+    /// As [`LockedDatabases::modify_up_to`](super::LockedDatabases::modify_up_to), for one key; a bounded store makes room anywhere.
     ///
     /// # Errors
     /// [`Error::NoSuchDatabase`], and those of [`Store::modify`].

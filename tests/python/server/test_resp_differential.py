@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +120,8 @@ class Pair:
 
     def story(self, step: Step, ours: bytes = b"", theirs: bytes = b"") -> str:
         """Say what led to a step, and the answers from where they part."""
-        part = len(os.path.commonprefix([ours, theirs]))
+        pairs = enumerate(zip(ours, theirs, strict=False))
+        part = next((at for at, (one, other) in pairs if one != other), 0)
         ends = [answer[max(part - 200, 0) : part + 100] for answer in (ours, theirs)]
         return "\n".join(map(str, [*self.history[-12:], step, *ends]))
 
