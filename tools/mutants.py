@@ -183,10 +183,14 @@ def copy_tree() -> None:
     COPY.mkdir(parents=True, exist_ok=True)
     listed = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True).stdout.split(b"\0")
-    for name in map(os.fsdecode, filter(None, names)):
+    wanted = {name for name in map(os.fsdecode, filter(None, names)) if (ROOT / name).is_file()}
+    for file in filter(Path.is_file, [*COPY.rglob("*")]):
+        if str(file.relative_to(COPY)) not in wanted:
+            file.unlink()
+    for name in wanted:
         source, target = ROOT / name, COPY / name
-        content = source.read_bytes() if source.is_file() else None
-        if content is not None and (not target.is_file() or target.read_bytes() != content):
+        content = source.read_bytes()
+        if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
     # It is no part of another workspace.
