@@ -106,6 +106,10 @@ impl std::error::Error for StartError {
     }
 }
 
+/// Connections that wait to be accepted, where the system allows so many. With the 128 of the standard library, whoever comes
+/// when more do so at once tries again after a second.
+const BACKLOG: libc::c_int = 1024;
+
 /// A listener at a port. Where other machines could connect, there has to be a secret.
 pub(crate) fn bind(
     config: &Config,
@@ -131,6 +135,8 @@ pub(crate) fn bind(
         match TcpListener::bind(address) {
             Ok(listener) => {
                 listener.set_nonblocking(true).map_err(failed)?;
+                // SAFETY: a socket of ours, which listens already: only the length of its queue changes.
+                unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
                 return Ok(listener);
             }
             Err(error) => last = error,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -219,3 +221,26 @@ def test_messages_go_on_where_replies_are_left_out(server: Server, client: Clien
         client.publish("news", "second")
         assert b"first" in wire.reply()
         assert b"second" in wire.reply()
+
+
+def test_many_may_connect_at_once() -> None:
+    """The queue of those who wait is as long as the system allows, up to 1,024."""
+    allowed = int(Path("/proc/sys/net/core/somaxconn").read_text(encoding="ascii"))
+    with Store().serve() as server:
+        for port in (server.http_port, server.resp_port):
+            assert backlog(port) == min(allowed, 1024)
+
+
+def backlog(port: int | None) -> int:
+    """Return how many may wait at a port that this process listens at."""
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        try:
+            with socket.socket(fileno=os.dup(int(entry.name))) as own:
+                listens = own.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and own.getsockname()[1] == port:
+                    # Of a socket that listens, this is where the kernel says it.
+                    info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+                    return int(struct.unpack("8x6I", info)[5])
+        except OSError:
+            continue
+    raise AssertionError(f"nobody listens at {port}")
