@@ -46,7 +46,7 @@ row() { # one step of the queue after the other; returns whether any failed
 
 cd "$(dirname "$0")/.." || exit
 declare -A budgets=(
-  [python]=1800 [pythons]=900 [freethreaded]=900
+  [python]=1800 [pythons]=900 [freethreaded]=1500
   [rust]=900 [races]=300 [address]=900 [memcheck]=600 [fuzz]=900 [mutants]=900
 )
 # The longest first, and what needs the processor beside what waits.
