@@ -2,7 +2,7 @@
 //! the child finds every store whole. Waiting never parks (see sync.rs), so a lock word is all there is.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
@@ -22,6 +22,16 @@ unsafe impl Send for Entry {}
 static STORES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 static HANDLERS: Once = Once::new();
+
+/// How many forks led to this process, and 1.
+static PROCESS: AtomicU32 = AtomicU32::new(1);
+
+/// A number that this process has and its ancestors have not; never 0. Only in processes that have had a store, or called
+/// [`prepare_for_forks`], before they forked.
+#[inline]
+pub fn process_number() -> u32 {
+    PROCESS.load(Ordering::Relaxed)
+}
 
 /// A store's place in the registry.
 #[derive(Default)]
@@ -220,6 +230,7 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
+    PROCESS.fetch_add(1, Ordering::Relaxed);
     release(true);
     let hooks = lock_mutex(&HOOKS);
     hooks.iter().for_each(|(_, hook)| hook());

@@ -55,7 +55,7 @@ pub use clock::{Clock, ManualClock};
 pub use databases::{Databases, LockedDatabases, WatchedKey};
 pub use events::{Classes, Event, Notification};
 pub use expired::{Expired, Watch, on_unwatched};
-pub use fork::{ForkHook, in_forked_children, prepare_for_forks};
+pub use fork::{ForkHook, in_forked_children, prepare_for_forks, process_number};
 pub use glob::Glob;
 pub use hash::HasherKind;
 pub use locked::Locked;

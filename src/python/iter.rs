@@ -1,15 +1,10 @@
 //! Iterators over keys, values and items. Each fetches pages from the store's scan, detached; no lock of the store is
 //! held while Python code runs.
 
-use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
 
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 
 use super::convert::{self, Built, Kind};
 use super::errors::raise;
@@ -17,12 +12,11 @@ use super::gil;
 use super::lookup::Reader;
 use super::store::PyStore;
 use super::ttl;
+use super::turn::{Turn, Turns};
 use crate::Error;
 use crate::engine::{Block, Filter, Page, Store};
 use crate::limits::SMALL_VALUE_LEN;
 
-/// How long a thread sleeps that waits for another one to fetch a page.
-const NAP: Duration = Duration::from_micros(50);
 /// Entries a page holds unless the caller says otherwise: a fraction of a millisecond.
 const PAGE: usize = 1_024;
 
@@ -47,7 +41,7 @@ pub struct Entries {
     what: What,
     filter: Filter,
     count: usize,
-    state: Mutex<State>,
+    state: Turns<State>,
 }
 
 struct State {
@@ -55,8 +49,6 @@ struct State {
     next: usize,
     /// Where the next page starts; None after the last one.
     cursor: Option<u64>,
-    /// The process in which a thread fetches a page; the lock is free meanwhile, for a fork must not find it taken.
-    fetching: Option<u32>,
 }
 
 /// An object, or the bytes of one that could not be built under the lock.
@@ -90,7 +82,6 @@ impl Entries {
             page: Page::default(),
             next: 0,
             cursor: Some(0),
-            fetching: None,
         };
         let count = if count == 0 {
             PAGE
@@ -103,69 +94,31 @@ impl Entries {
             what,
             filter,
             count,
-            state: Mutex::new(state),
-        }
-    }
-
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, State> {
-        self.state
-            .lock_py_attached(py)
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The state, once no other thread fetches.
-    fn wait(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
-        loop {
-            let state = self.lock(py);
-            match state.fetching {
-                None => return Ok(state),
-                Some(process) if process != process::id() => {
-                    return Err(PyRuntimeError::new_err(
-                        "the process was forked while another thread used this iterator",
-                    ));
-                }
-                Some(_) => drop(state),
-            }
-            gil::detach(py, || thread::sleep(NAP));
-            py.check_signals()?;
+            state: Turns::new(state),
         }
     }
 
     /// Fetches the next page; false at the end.
-    fn fetch(&self, py: Python<'_>, mut state: MutexGuard<'_, State>) -> PyResult<bool> {
-        let Some(cursor) = state.cursor else {
+    fn fetch(&self, py: Python<'_>, mut state: Turn<'_, State>) -> PyResult<bool> {
+        // A fetch that panics is the last one.
+        let Some(cursor) = state.cursor.take() else {
             return Ok(false);
         };
         let mut page = std::mem::take(&mut state.page);
         state.next = 0;
-        state.fetching = Some(process::id());
-        drop(state);
-        let unfinished = Unfinished(self);
         let values = self.what != What::Keys;
         let next = gil::detach(py, || {
             self.store
                 .scan(cursor, &self.filter, self.count, values, &mut page)
         });
-        std::mem::forget(unfinished);
-        let mut state = self.lock(py);
+        // A scan of a closed store finds nothing, which must not look like the end.
+        let next = match next {
+            Ok(_) if page.is_empty() && self.store.is_closed() => Err(Error::Closed),
+            next => next,
+        };
+        state.cursor = Some(next.map_err(raise)?).filter(|&cursor| cursor != 0);
         state.page = page;
-        state.fetching = None;
-        match next {
-            // A scan of a closed store finds nothing, which must not look like the end.
-            Ok(_) if state.page.is_empty() && self.store.is_closed() => {
-                state.cursor = None;
-                Err(raise(Error::Closed))
-            }
-            Ok(next) => {
-                state.cursor = Some(next).filter(|&cursor| cursor != 0);
-                Ok(true)
-            }
-            Err(error) => {
-                state.page = Page::default();
-                state.cursor = None;
-                Err(raise(error))
-            }
-        }
+        Ok(true)
     }
 
     /// Builds without running Python code, so that it may be called under the iterator's lock.
@@ -235,16 +188,6 @@ impl Entries {
     }
 }
 
-/// A fetch that panicked: the iterator ends there.
-struct Unfinished<'a>(&'a Entries);
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.fetching, state.cursor) = (None, None);
-    }
-}
-
 /// Return an iterator over a store's values; `Store.values()` is the public way.
 #[pyfunction]
 pub fn iter_values(store: &Bound<'_, PyStore>) -> PyResult<Entries> {
@@ -265,7 +208,7 @@ impl Entries {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {
-            let mut state = self.wait(py)?;
+            let mut state = self.state.wait(py)?;
             if let Some(taken) = self.take(py, &mut state)? {
                 // Tuples and exceptions can start the garbage collector, and it can run anything.
                 drop(state);

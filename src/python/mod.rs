@@ -16,6 +16,7 @@ mod server;
 mod store;
 mod tables;
 mod ttl;
+mod turn;
 
 use pyo3::prelude::*;
 
