@@ -189,6 +189,7 @@ def test_a_namespace_is_copied_to_every_engine(db: Any, tmp_path: Path) -> None:
     assert list(other) == ["ids"]
     with pytest.raises(KeyError, match="no table 'none'"):
         copy(source, other, ["none"])
+    source.close()
 
 
 def test_an_interrupted_copy_goes_on_beyond_the_last_copied_key(
