@@ -10,7 +10,7 @@ use super::events::Event;
 use super::expired::ExpiredQueue;
 use super::hash::{Hasher, HasherKind, Placer};
 use super::index::{Index, Keys, MAX_GROUPS, Merged, Resolve};
-use super::pool::{CHUNK, Pages, Pool};
+use super::pool::{CHUNK, Chunk, Pages, Pool};
 use super::record::{self, Expiry, Form, InWheel, Kind, Parsed, ValueRef};
 use super::reference::Reference;
 use super::shard::{Change, Context, Shard};
@@ -472,12 +472,17 @@ proptest! {
     }
 }
 
+/// A pool, and ten thousand chunks of it, which are three regions.
+fn pool_in_use() -> (Pool, Vec<Chunk>) {
+    let pool = Pool::default();
+    let take = |_| pool.take(Pages::Later).unwrap();
+    let chunks = (0..10_000).map(take).collect();
+    (pool, chunks)
+}
+
 #[test]
 fn freed_regions_go_back_to_the_system() {
-    let pool = Pool::default();
-    let chunks: Vec<_> = (0..10_000)
-        .map(|_| pool.take(Pages::Later).unwrap())
-        .collect();
+    let (pool, chunks) = pool_in_use();
     assert_eq!(pool.bytes() / CHUNK, 10_000);
     chunks.into_iter().for_each(|chunk| pool.give(chunk));
     pool.trim(&mut || true);
@@ -486,10 +491,7 @@ fn freed_regions_go_back_to_the_system() {
 
 #[test]
 fn a_region_that_becomes_free_goes_back_step_by_step() {
-    let pool = Pool::default();
-    let chunks: Vec<_> = (0..10_000)
-        .map(|_| pool.take(Pages::Later).unwrap())
-        .collect();
+    let (pool, chunks) = pool_in_use();
     let mut before = pool.bytes();
     for chunk in chunks {
         pool.give(chunk);

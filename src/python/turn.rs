@@ -1,4 +1,4 @@
-//! A lock for what Python threads use one at a time, and that a fork may find taken: on a free-threaded CPython other threads
+//! A lock for what Python threads use one at a time, an iterator's state, and that a fork may find taken: on a free-threaded CPython other threads
 //! run while one forks, and the child has none of them.
 
 use std::cell::UnsafeCell;

@@ -103,6 +103,31 @@ def test_the_average_of_deadlines_is_told(client: Client) -> None:
     assert 1_900_000 < told["avg_ttl"] <= 2_000_000
 
 
+def test_what_is_restored_over_a_key_is_told_as_new(client: Client, server: Server) -> None:
+    client.set("a", 1)
+    payload = client.dump("a")
+    client.config_set("notify-keyspace-events", "EAn")
+    assert server.resp_port
+    try:
+        with Wire(server.resp_port) as wire:
+            wire.call("PSUBSCRIBE", "__keyevent*")
+            client.restore("a", 0, payload, replace=True)
+            client.set("end", 1)
+            told = wire.until(b"end").split(b"\r\n")
+    finally:
+        client.config_set("notify-keyspace-events", "")
+    events = [line.partition(b"__:")[2] for line in told if line.startswith(b"__keyevent@")]
+    assert events == [b"new", b"restore", b"new"]
+
+
+def test_scripts_are_not_debugged_in_a_pipeline(wire: Wire) -> None:
+    assert wire.call("SCRIPT", "DEBUG", "NO") == b"+OK\r\n"
+    wire.call("MULTI")
+    wire.call("SCRIPT", "DEBUG", "NO")
+    refused = b"*1\r\n-ERR SCRIPT DEBUG must be called outside a pipeline\r\n"
+    assert wire.call("EXEC") == refused
+
+
 def test_a_deadline_that_has_passed_is_told_as_it_is_written(
     client: Client, server: Server
 ) -> None:
