@@ -28,6 +28,7 @@ use super::path::{Plus, Query, decode};
 use super::problem::Problem;
 use super::reply::{self, IsMadeYet};
 use super::routes;
+use super::unread::Unread;
 use super::{App, LARGE};
 use crate::server::Shared;
 use crate::server::stats::Stats;
@@ -70,13 +71,29 @@ impl Service<Request<Incoming>> for Door {
 }
 
 impl Door {
-    /// Answers a request. What its body is becomes a [`Body`] where it is looked at.
+    /// Answers a request.
     #[inline]
-    pub(super) fn answer<B>(&self, mut parts: Parts, body: B) -> Answer
+    pub(super) fn answer<B>(&self, parts: Parts, body: B) -> Answer
     where
         B: hyper::body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
-        self.link.begin(body.is_end_stream());
+        let is_bare = body.is_end_stream();
+        self.link.begin(is_bare);
+        if is_bare {
+            return self.respond(parts, Body::empty());
+        }
+        let (unread, body) = Unread::watch(&parts, body);
+        let answer = self.respond(parts, body);
+        let (app, link) = (self.app.clone(), Arc::clone(&self.link));
+        Answer::Later(Box::pin(async move {
+            let Ok(mut response) = answer.await;
+            unread.settle(&app, &link, &mut response).await;
+            Ok(response)
+        }))
+    }
+
+    #[inline]
+    fn respond(&self, mut parts: Parts, body: Body) -> Answer {
         let started = Instant::now();
         let exposure = exposure(parts.uri.path());
         let admitted = self.check_size(&parts);
@@ -102,9 +119,7 @@ impl Door {
         }
         parts.extensions.insert(self.app.clone());
         parts.extensions.insert(Arc::clone(&self.link));
-        let answer = self
-            .router
-            .call(Request::from_parts(parts, Body::new(body)));
+        let answer = self.router.call(Request::from_parts(parts, body));
         let (app, link) = (self.app.clone(), Arc::clone(&self.link));
         Answer::Later(Box::pin(async move {
             let Ok(mut response) = answer.await;

@@ -72,6 +72,11 @@ impl Link {
             .store(requests.wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// What is left of the request's body is read, after its answer was found.
+    pub(super) fn resume(&self) {
+        self.phase.store(AT_WORK, Ordering::Relaxed);
+    }
+
     /// Whether there was a request.
     pub(super) fn has_asked(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > 0

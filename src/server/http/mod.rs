@@ -22,6 +22,7 @@ mod problem;
 mod reply;
 mod routes;
 mod socket;
+mod unread;
 mod watched;
 
 use std::ops::Deref;
