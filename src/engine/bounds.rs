@@ -190,6 +190,17 @@ impl Bounds {
                 > self.bytes_for_entries
     }
 
+    /// Whether it takes long until anything has to go: an eighth is free, or nothing ever goes.
+    #[inline]
+    pub(crate) fn has_plenty(&self) -> bool {
+        let most_entries = self.most_entries();
+        let most_bytes = self.bytes_for_entries;
+        let has_entries = self.entries() < most_entries - most_entries / 8;
+        let has_bytes = !self.bounds_bytes()
+            || self.bytes.load(Ordering::Relaxed) < most_bytes - most_bytes / 8;
+        !self.evicts() || has_entries && has_bytes
+    }
+
     /// Of bytes for many writes, those that are worth being taken before the first of them.
     pub(crate) fn room_in_advance(&self, bytes: u64) -> u64 {
         bytes.min(self.bytes_for_entries / 8)

@@ -139,7 +139,11 @@ impl<T: Table> Shard<T> {
             // Any entry may go.
             eviction.newest = None;
         }
-        let mut queue = Queue::Window;
+        // The window is of use once something has to go; before, each record would be copied from it to the main queue.
+        let mut queue = match bounds.has_plenty() {
+            true => Queue::Main,
+            false => Queue::Window,
+        };
         let mut asked = false;
         let mut overtakes = |shard: &mut Self| {
             let first = !std::mem::replace(&mut asked, true);
