@@ -161,16 +161,19 @@ class SparseTable {
     __builtin_prefetch(slot + 24);
   }
 
-  // Asks for the cache lines that `put` writes and moves: the group's block, malloc's own word
-  // included.
+  // Asks for the cache lines that `put` writes and moves: the group's block, and malloc's own words
+  // before and after it.
   void prefetch_block(std::uint32_t position) const noexcept {
     const Group &group = groups_[position / kGroupBuckets];
     const char *block = reinterpret_cast<const char *>(group.nonempty_begin());
-    const char *end = block + group.num_nonempty() * sizeof(Slot);
+    const char *end = block + group.num_nonempty() * sizeof(Slot) + kUnused;
     for (const char *line = block - 8; line < end; line += 64) __builtin_prefetch(line, 1);
   }
 
  private:
+  // No block has more bytes than this that its slots do not take.
+  static constexpr std::size_t kUnused = 32;
+
   // The bitmap is private to sparsegroup; its six bytes end the object. Read in
   // two halves, as it is written, so that stores forward to loads.
   static std::uint64_t bitmap(const Group &group) noexcept {

@@ -135,6 +135,10 @@ impl Arena {
         let (len, is_block) = record::encoded_len(key.len(), value.len(), form);
         let block = record::block_for(key, value, is_block)?;
         let offset = self.allocate(pool, len, queue)?;
+        // Where the next records of the shard go: waiting for those lines would keep its lock.
+        for ahead in [64, 128] {
+            prefetch_write(self.at(offset).wrapping_add(len + ahead));
+        }
         match block {
             // SAFETY: `len` bytes at `offset` were allocated for this record.
             None => unsafe { record::write_inline(self.at(offset), key, value, form) },
@@ -493,7 +497,7 @@ fn first_layout(capacity: usize) -> Layout {
     Layout::from_size_align(capacity, 1).unwrap_or(Layout::new::<u8>())
 }
 
-/// Asks for a cache line.
+/// Asks for a cache line, to read.
 #[inline]
 pub(crate) fn prefetch_read(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -501,6 +505,19 @@ pub(crate) fn prefetch_read(at: *const u8) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for a cache line, to write.
+#[inline]
+fn prefetch_write(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above; processors that know no such prefetch do nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

@@ -58,6 +58,8 @@ impl<T: Table> Shard<T> {
     #[inline]
     fn old(&mut self, cx: &Context, order: u32, key: &[u8]) -> Result<Old> {
         self.check_writable()?;
+        // All lines that a write may need, at once: the search alone would wait for one of them after the other.
+        self.index.prefetch_block(order);
         let found = self.find(order, key);
         let (expiry, kind) = found.map_or((Expiry::NEVER, Kind::STRING), |f| {
             let record = self.arena.record(f.offset);
@@ -82,6 +84,8 @@ impl<T: Table> Shard<T> {
         ttl: Ttl,
         event: Event,
     ) -> Result<bool> {
+        // On its way while the clock is read.
+        self.index.prefetch_group(order);
         let deadline = self.deadline(cx, ttl)?;
         let old = self.old(cx, order, key)?;
         self.change(cx, |shard| {
@@ -225,7 +229,6 @@ impl<T: Table> Shard<T> {
 
     /// Writes a new key.
     fn insert(&mut self, cx: &Context, order: u32, key: &[u8], new: &New<'_>) -> Result<()> {
-        self.index.prefetch_block(order);
         // Evicts before anything else, because that works on the index and on the wheel.
         let queue = self.admit(cx, order)?;
         let inserted = self.arm(cx, new.deadline, Expiry::NEVER).and_then(|armed| {
