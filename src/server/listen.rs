@@ -150,6 +150,9 @@ pub(crate) fn spawn(door: Door, listener: tokio::net::TcpListener, shared: Arc<S
     tokio::spawn(async move {
         let accepting = accept(door, &listener, &shared);
         shared.shutdown.unless_begun(accepting).await;
+        // A child that was forked this moment may still hold the socket. Nobody listens at it any more, whoever holds it.
+        // SAFETY: the descriptor is the listener's, which is open until the end of this block.
+        unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
     });
 }
 
