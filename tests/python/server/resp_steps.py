@@ -58,6 +58,11 @@ NUMBERS: list[bytes | str | int] = [
     ],
 ]
 SMALL: list[bytes | str | int] = [0, 1, -1, 2, 3, 7, 8, -2, -5, 20, 63, 100, -100, "x"]
+
+# Replies that are numbers of a clock's, and how far they may be apart.
+WITHIN_3_S = "within three seconds"
+WITHIN_3_S_IN_MS = "within three seconds, told in milliseconds"
+MOST_APART = {WITHIN_3_S: 3, WITHIN_3_S_IN_MS: 3_000}
 FAR = [1_000, 5_000, 100_000, 4_000_000_000]
 SOON_OR_NEVER: list[bytes | str | int] = [0, -1, -100, "x", 2**63 - 1, -(2**63), 9223372036854775]
 ABSOLUTE = [1, 1_000, 33_177_117_420, 33_177_117_420_000, 9_000_000_000_000]
@@ -225,10 +230,10 @@ MAKERS: dict[str, Callable[[Steps], Args | Step]] = {
     "EXISTS": lambda s: s.keys(),
     "TOUCH": lambda s: s.keys(),
     "TYPE": lambda s: [s.key()],
-    "TTL": lambda s: Step([s.key()], "within a second"),
-    "PTTL": lambda s: Step([s.key()], "within a second"),
-    "EXPIRETIME": lambda s: Step([s.key()], "within a second"),
-    "PEXPIRETIME": lambda s: Step([s.key()], "within a second"),
+    "TTL": lambda s: Step([s.key()], WITHIN_3_S),
+    "PTTL": lambda s: Step([s.key()], WITHIN_3_S_IN_MS),
+    "EXPIRETIME": lambda s: Step([s.key()], WITHIN_3_S),
+    "PEXPIRETIME": lambda s: Step([s.key()], WITHIN_3_S_IN_MS),
     "EXPIRE": lambda s: [s.key(), s.lifetime(), *s.some(["NX"], ["XX"], ["GT"], ["LT"], ["bogus"])],
     "PEXPIRE": lambda s: [
         s.key(),
@@ -467,7 +472,7 @@ def comparable(reply: bytes, same: str) -> object:
 
 def are_same(ours: bytes, theirs: bytes, same: str) -> bool:
     """Whether two replies are what one server would say."""
-    if same == "within a second" and ours[:1] == theirs[:1] == b":":
+    if same in MOST_APART and ours[:1] == theirs[:1] == b":":
         a, b = int(ours[1:]), int(theirs[1:])
-        return (a < 0) == (b < 0) and abs(a - b) <= (3_000 if max(a, b) > 10**6 else 3)
+        return (a < 0) == (b < 0) and abs(a - b) <= MOST_APART[same]
     return comparable(ours, same) == comparable(theirs, same)
