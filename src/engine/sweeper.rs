@@ -268,14 +268,14 @@ pub(crate) fn sweep(store: &Inner, most: u64, go_on: &mut dyn FnMut() -> bool) -
     loop {
         let (mut any_due, mut more) = (false, false);
         for cell in &store.cells {
-            let now = store.cx.time.now();
-            let due = cell.next_due.load(Ordering::SeqCst) <= now;
+            let due = cell.next_due.load(Ordering::SeqCst) <= store.cx.time.now();
             any_due |= due;
             if !(due || compacts && cell.unfinished.load(Ordering::Relaxed)) {
                 continue;
             }
             let mut shard = cell.lock.write();
-            let swept = shard.sweep(&store.cx, now);
+            // Read under the lock: by an earlier time it would put back what somebody else has fire early.
+            let swept = shard.sweep(&store.cx, store.cx.time.now());
             shard.settle(&store.cx, 0);
             cell.unfinished.store(swept.more || due, Ordering::Relaxed);
             // Never earlier than before: nobody has to be woken.

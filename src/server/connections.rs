@@ -14,6 +14,8 @@ use super::listen::Door;
 pub(crate) struct Connections {
     open: AtomicUsize,
     of_door: [AtomicUsize; 2],
+    /// Doors that still let clients in.
+    doors: AtomicUsize,
     waiting: Mutex<()>,
     ended: Condvar,
 }
@@ -28,15 +30,43 @@ impl Connections {
         self.of_door[door as usize].load(Ordering::Relaxed)
     }
 
-    /// Waits on this thread until there is none; returns whether that came before the deadline.
+    /// Whether there is none, and none can come.
+    fn are_over(&self) -> bool {
+        self.doors.load(Ordering::SeqCst) == 0 && self.open.load(Ordering::SeqCst) == 0
+    }
+
+    /// Waits on this thread until there is none and none can come; returns whether that came before the deadline.
     pub(crate) fn wait_until_none(&self, deadline: Instant) -> bool {
         let mut waiting = self.waiting.lock();
-        while self.open() > 0 {
+        while !self.are_over() {
             if self.ended.wait_until(&mut waiting, deadline).timed_out() {
-                return self.open() == 0;
+                return self.are_over();
             }
         }
         true
+    }
+
+    /// Lets whoever waits look again.
+    fn tell(&self) {
+        let _waiting = self.waiting.lock();
+        self.ended.notify_all();
+    }
+}
+
+/// A door that lets clients in. Dropping it closes the door.
+pub(crate) struct OpenDoor(Arc<Shared>);
+
+impl OpenDoor {
+    pub(crate) fn new(shared: &Arc<Shared>) -> OpenDoor {
+        shared.connections.doors.fetch_add(1, Ordering::SeqCst);
+        OpenDoor(Arc::clone(shared))
+    }
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        self.0.connections.doors.fetch_sub(1, Ordering::SeqCst);
+        self.0.connections.tell();
     }
 }
 
@@ -69,8 +99,7 @@ impl Drop for ConnectionGuard {
         let connections = &self.shared.connections;
         connections.of_door[self.door as usize].fetch_sub(1, Ordering::Relaxed);
         if connections.open.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let _waiting = connections.waiting.lock();
-            connections.ended.notify_all();
+            connections.tell();
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::config::Config;
+use super::connections::OpenDoor;
 use super::secrets::Secrets;
 use super::stats::Stats;
 use super::stream::Stream;
@@ -145,19 +146,42 @@ pub(crate) fn bind(
     Err(failed(last))
 }
 
-/// Accepts until the shutdown, in a task of its own.
+/// Accepts until the shutdown, in a task of its own, and then who had connected before.
 pub(crate) fn spawn(door: Door, listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    let open = OpenDoor::new(&shared);
     tokio::spawn(async move {
+        let noted = shared.descriptors.note(listener.as_raw_fd());
         let accepting = accept(door, &listener, &shared);
         shared.shutdown.unless_begun(accepting).await;
-        // A child that was forked this moment may still hold the socket. Nobody listens at it any more, whoever holds it.
-        // SAFETY: the descriptor is the listener's, which is open until the end of this block.
-        unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        drop(noted);
+        match listener.into_std() {
+            Ok(listener) => accept_the_last(door, &listener, &shared),
+            Err(error) => tracing::warn!(%error, "cannot see who waits to be accepted"),
+        }
+        drop(open);
     });
 }
 
+/// Accepts who waits, without waiting, and no more.
+fn accept_the_last(door: Door, listener: &TcpListener, shared: &Arc<Shared>) {
+    for _ in 0..BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else {
+            break;
+        };
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        match stream {
+            Ok(stream) => admit(door, stream, peer, shared),
+            Err(error) => tracing::warn!(%error, "cannot accept a connection"),
+        }
+    }
+    // A child that was forked this moment may still hold the socket. Nobody listens at it any more, whoever holds it.
+    // SAFETY: the descriptor is the listener's, which is open.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 async fn accept(door: Door, listener: &tokio::net::TcpListener, shared: &Arc<Shared>) {
-    let _noted = shared.descriptors.note(listener.as_raw_fd());
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => admit(door, stream, peer, shared),

@@ -61,12 +61,13 @@ impl Shutdown {
         let _ = receiver.wait_for(|begun| *begun).await;
     }
 
-    /// What `work` comes to; None where the shutdown begins before.
+    /// What `work` comes to; None where the shutdown has begun and there is something to wait for.
     pub(crate) async fn unless_begun<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let (mut work, mut begun) = (pin!(work), pin!(self.begun()));
-        poll_fn(|cx| match begun.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => work.as_mut().poll(cx).map(Some),
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.has_begun() => Poll::Ready(None),
+            Poll::Pending => begun.as_mut().poll(cx).map(|()| None),
         })
         .await
     }

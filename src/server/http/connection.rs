@@ -104,14 +104,20 @@ async fn converse(
         let mut asked_to_end = false;
         let mut rest = Rest::default();
         std::future::poll_fn(|cx| {
-            if !asked_to_end && ending.as_mut().poll(cx).is_ready() {
-                asked_to_end = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            match connection.as_mut().poll_without_shutdown(cx) {
-                Poll::Ready(outcome) => Poll::Ready(outcome.map(|()| End::Over)),
-                Poll::Pending if may_rest => rest.poll(link, cx).map(|()| Ok(End::Rest)),
-                Poll::Pending => Poll::Pending,
+            loop {
+                if let Poll::Ready(outcome) = connection.as_mut().poll_without_shutdown(cx) {
+                    return Poll::Ready(outcome.map(|()| End::Over));
+                }
+                // What has come by now is a request that has begun, and is answered.
+                if !asked_to_end && ending.as_mut().poll(cx).is_ready() {
+                    asked_to_end = true;
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
+                return match may_rest {
+                    true => rest.poll(link, cx).map(|()| Ok(End::Rest)),
+                    false => Poll::Pending,
+                };
             }
         })
         .await

@@ -22,6 +22,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// How long a request may be on its way to a server that ends.
+const LAST_LOOK: Duration = Duration::from_millis(20);
+
 /// A stream that ends where its peer stalls, and counts its bytes.
 pub(super) struct Watched {
     stream: Stream,
@@ -81,7 +84,11 @@ impl Watched {
         };
         match readable {
             Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(io::ErrorKind::ConnectionAborted.into()),
+            // Of a connection that is new it is not known at once what has come.
+            Ok(None) => match tokio::time::timeout(LAST_LOOK, self.stream.readable()).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+            },
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }

@@ -491,6 +491,21 @@ def test_requests_that_have_begun_are_answered_at_the_end() -> None:
         assert serve.wait() == 0
 
 
+def test_a_request_that_came_before_the_end_is_answered_though_nobody_had_read_it() -> None:
+    with Store(keys=bytes, values=bytes) as store:
+        for i in range(100):
+            with store.serve(resp=None) as server:
+                with socket.create_connection(("127.0.0.1", server.http_port or 0), 60) as client:
+                    client.sendall(
+                        b"PUT /v1/keys/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1"
+                        % i
+                    )
+                    # All of it is there, and perhaps not even the connection was accepted.
+                    assert server.close()
+                    assert client.recv(12) == b"HTTP/1.1 201"
+        assert len(store) == 100
+
+
 def test_redis_clients_that_say_nothing_leave_at_once() -> None:
     with Serve("--drain", "50") as serve:
         address = ("127.0.0.1", serve.port("redis"))

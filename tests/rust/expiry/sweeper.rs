@@ -257,3 +257,32 @@ fn what_expires_is_told_once_by_whoever_finds_it() {
     assert!(told.values().all(|&times| times == 1));
     assert_eq!(store.stats().expirations, 30_000);
 }
+
+#[test]
+fn what_is_due_is_gone_after_expire_whoever_sweeps_besides() {
+    let rows = 20_000;
+    let clock = ManualClock::default();
+    let store = make(&clock, Ttl::Never, true);
+    for i in 0..rows {
+        store
+            .set_with(&key_of(i), b"", Ttl::Millis(i + 1), Wait::Block)
+            .unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    store.expire().unwrap();
+                }
+            });
+        }
+        let missed = (1..=rows).find(|i| {
+            clock.advance(1);
+            store.expire().unwrap();
+            store.len() as u64 != rows - i
+        });
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(missed, None);
+    });
+}
