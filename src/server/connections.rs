@@ -1,4 +1,4 @@
-//! How many connections there are, of all doors together.
+//! How many connections there are, of all doors together, and whether more can come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -24,9 +24,16 @@ const MOST: u64 = 64 << 10;
 /// A client that has its answer coming sends what it has at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is left of a body.
+enum Rest {
+    Unread(Body),
+    /// It broke off, so nobody knows where the next request begins.
+    Broken,
+}
+
 /// Finds what is left of a body.
 pub(super) struct Unread {
-    left: Arc<Mutex<Option<Body>>>,
+    left: Arc<Mutex<Option<Rest>>>,
     /// The client sends no body until it is asked to.
     waits: bool,
 }
@@ -48,13 +55,17 @@ impl Unread {
 
     /// Takes what is left off the connection, or says in the answer that the connection ends.
     pub(super) async fn settle(self, app: &App, link: &Link, response: &mut Response) {
-        let Some(body) = self.left.lock().take() else {
+        let Some(rest) = self.left.lock().take() else {
             return;
         };
         // Otherwise the answer is still being made, and ends the request by itself.
         let is_answered = link.phase() == Phase::Idle;
         link.resume();
-        if self.waits || !is_taken(app, body).await {
+        let is_usable = match rest {
+            Rest::Unread(body) => !self.waits && is_taken(app, body).await,
+            Rest::Broken => false,
+        };
+        if !is_usable {
             let headers = response.headers_mut();
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -80,7 +91,7 @@ async fn is_taken(app: &App, body: Body) -> bool {
 /// A body that is put aside when it is given up before its end.
 struct WatchedBody {
     body: Option<Body>,
-    left: Arc<Mutex<Option<Body>>>,
+    left: Arc<Mutex<Option<Rest>>>,
 }
 
 impl hyper::body::Body for WatchedBody {
@@ -95,8 +106,13 @@ impl hyper::body::Body for WatchedBody {
             return Poll::Ready(None);
         };
         let polled = Pin::new(body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.body = None;
+        match &polled {
+            Poll::Ready(None) => self.body = None,
+            Poll::Ready(Some(Err(_))) => {
+                self.body = None;
+                *self.left.lock() = Some(Rest::Broken);
+            }
+            _ => {}
         }
         polled
     }
@@ -118,7 +134,7 @@ impl hyper::body::Body for WatchedBody {
 impl Drop for WatchedBody {
     fn drop(&mut self) {
         if !hyper::body::Body::is_end_stream(self) {
-            *self.left.lock() = self.body.take();
+            *self.left.lock() = self.body.take().map(Rest::Unread);
         }
     }
 }

@@ -97,3 +97,13 @@ def test_a_body_that_is_read_leaves_the_connection_as_it_was() -> None:
             response = answer(connection, "PUT")
             assert (response.status in (201, 204), response.getheader("connection")) == (True, None)
         assert is_alive(connection)
+
+
+@pytest.mark.parametrize("sent", [b"no chunk\r\n", b"5\r\nvalueXX\r\n0\r\n\r\n"])
+def test_a_body_that_breaks_off_ends_its_connection_and_says_so(sent: bytes) -> None:
+    with serving(Store(keys=bytes, values=bytes)) as server, connect(server) as connection:
+        connection.sendall(head("PUT", "/v1/keys/a", "Transfer-Encoding: chunked") + sent)
+        response = answer(connection, "PUT")
+        assert (response.status, response.getheader("connection")) == (400, "close")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
