@@ -165,8 +165,11 @@ pub(crate) fn spawn(door: Door, listener: tokio::net::TcpListener, shared: Arc<S
 /// Accepts who waits, without waiting, and no more.
 fn accept_the_last(door: Door, listener: &TcpListener, shared: &Arc<Shared>) {
     for _ in 0..BACKLOG {
-        let Ok((stream, peer)) = listener.accept() else {
-            break;
+        let (stream, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            // One that left while it waited; others may wait behind it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(_) => break,
         };
         let stream = stream
             .set_nonblocking(true)
